@@ -1,0 +1,34 @@
+# Every target builds the virtual environment it needs; nothing has to be installed by hand.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready-with-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
+
+.PHONY: demo test lint bench clean
+
+demo: $(READY)
+	$(BIN)/python examples/colored_digits.py confounded --out runs/demo
+
+test: lint
+	$(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term:skip-covered
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(READY)
+	$(BIN)/python benchmarks/colored_digits_table.py
+	$(BIN)/python benchmarks/false_alarms.py
+	$(BIN)/python benchmarks/overhead.py
+
+$(READY):
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	rm -f $(VENV)/ready-with-*
+	touch $@
+
+clean:
+	rm -rf $(VENV) runs lightning_logs .pytest_cache .mypy_cache .ruff_cache .coverage

@@ -1,0 +1,66 @@
+"""A training-time monitor for pseudo-alignment, for PyTorch Lightning.
+
+The public names are imported when they are first used: importing this package imports neither Lightning nor
+TensorBoard nor SciPy.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lightning_mesa.callbacks.monitor import MesaMonitor
+    from lightning_mesa.distributions import LoaderDistribution
+    from lightning_mesa.errors import ConfigurationError, MesaWarning
+    from lightning_mesa.evidence.alarm import Alarm
+    from lightning_mesa.evidence.regimes import Regime
+    from lightning_mesa.objectives import Matches, NegativeLoss, Objective, ScoreFunction
+    from lightning_mesa.records import Alert, Behavior, Finding, Verdict
+    from lightning_mesa.report.journal import read_journal
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "MesaMonitor": "callbacks.monitor",
+    "LoaderDistribution": "distributions",
+    "ConfigurationError": "errors",
+    "MesaWarning": "errors",
+    "Alarm": "evidence.alarm",
+    "Regime": "evidence.regimes",
+    "Matches": "objectives",
+    "NegativeLoss": "objectives",
+    "Objective": "objectives",
+    "ScoreFunction": "objectives",
+    "Alert": "records",
+    "Behavior": "records",
+    "Finding": "records",
+    "Verdict": "records",
+    "read_journal": "report.journal",
+}
+
+__all__ = [
+    "Alarm",
+    "Alert",
+    "Behavior",
+    "ConfigurationError",
+    "Finding",
+    "LoaderDistribution",
+    "Matches",
+    "MesaMonitor",
+    "MesaWarning",
+    "NegativeLoss",
+    "Objective",
+    "Regime",
+    "ScoreFunction",
+    "Verdict",
+    "read_journal",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,103 @@
+"""Everything that is not public in Lightning, in one place."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch.utils.data import DataLoader
+
+from lightning_mesa.errors import ConfigurationError
+
+
+def stepped_batches(trainer: Any, *, in_batch: bool) -> int:
+    """Number of batches after which the optimizer has stepped: the x axis of the loggers.
+
+    Lightning stamps what a training step logs with this number *before* the step, and raises it after the
+    hooks of the batch and its validation have run.
+
+    Args:
+        trainer: The trainer.
+        in_batch: Whether those hooks are running now.
+    """
+    loop = trainer.fit_loop.epoch_loop
+    return int(loop._batches_that_stepped) + (in_batch and not loop._should_accumulate())
+
+
+def journal_folder(trainer: Any, name: str) -> Path | None:
+    """Where a monitor of that name keeps its files; None under ``fast_dev_run``, which leaves nothing behind.
+
+    To be called on all processes.
+    """
+    folder = trainer.log_dir or trainer.default_root_dir
+    return None if trainer.fast_dev_run else Path(folder) / name
+
+
+def check_strategy(trainer: Any) -> None:
+    """Refuse a strategy under which ``pl_module(...)`` is not the whole model on this process.
+
+    Raises:
+        ConfigurationError: For anything but training on a single device.
+    """
+    names = {cls.__name__ for cls in type(trainer.strategy).__mro__}
+    if trainer.world_size > 1 or "SingleDeviceStrategy" not in names:
+        raise ConfigurationError(
+            f"MesaMonitor does not support {type(trainer.strategy).__name__} with {trainer.world_size} processes "
+            "yet: train on a single device, Trainer(devices=1), or without the monitor."
+        )
+
+
+def find(trainer: Any, pl_module: Any, name: str) -> object:
+    """Find what a distribution given by name stands for.
+
+    Args:
+        trainer: The trainer.
+        pl_module: The LightningModule.
+        name: ``"val"`` (the first validation loader), ``"val/1"`` or ``"val/KEY"``, ``"datamodule.ATTRIBUTE"``,
+            ``"model.ATTRIBUTE"``.
+
+    Raises:
+        ConfigurationError: If there is no such thing.
+    """
+    if name == "val" or name.startswith("val/"):
+        return _validation_loader(trainer, name)
+    owner, _, path = name.partition(".")
+    found: Any = {"datamodule": trainer.datamodule, "model": pl_module}.get(owner)
+    for attribute in filter(None, path.split(".")):
+        found = getattr(found, attribute, None)
+    if found is None or not path:
+        raise ConfigurationError(
+            f"no distribution {name!r}: a name is 'val', 'val/1', 'datamodule.ATTRIBUTE' or 'model.ATTRIBUTE', and "
+            f"the trainer has {'a' if trainer.datamodule is not None else 'no'} DataModule."
+        )
+    return found
+
+
+def _validation_loader(trainer: Any, name: str) -> object:
+    loaders = trainer.val_dataloaders
+    source = trainer.fit_loop.epoch_loop.val_loop._data_source
+    # Lightning asks for the validation loaders late where the first epochs have no validation, or none has.
+    if loaders is None and source.instance is not None and source.is_defined():
+        loaders = source.dataloader()
+    named = _flat(loaders)
+    if not named:
+        raise ConfigurationError(
+            f"the distribution {name!r} is the validation data, and this run has none: pass reference=, a DataLoader "
+            "or Dataset of held-out items like those in training."
+        )
+    key = name.partition("/")[2]
+    if not key:
+        return next(iter(named.values()))
+    if key not in named:
+        raise ConfigurationError(f"no validation loader {name!r}: there are {', '.join(f'val/{k}' for k in named)}.")
+    return named[key]
+
+
+def _flat(loaders: Any) -> dict[str, Any]:
+    if loaders is None:
+        return {}
+    if isinstance(loaders, Mapping):
+        return {re.sub(r"[^\w.-]", "_", str(key)): loader for key, loader in loaders.items()}
+    if isinstance(loaders, (list, tuple)) and not isinstance(loaders, DataLoader):
+        return {str(i): loader for i, loader in enumerate(loaders)}
+    return {"0": loaders}

@@ -1,0 +1,336 @@
+"""MesaMonitor: observe, measure, judge, report, act, in that order."""
+
+import copy
+import logging
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Literal
+
+from lightning_utilities.core.rank_zero import rank_zero_info
+from pytorch_lightning import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from lightning_mesa.callbacks.actions import Actions, OnAlert
+from lightning_mesa.callbacks.compat import check_strategy, journal_folder, stepped_batches
+from lightning_mesa.callbacks.session import Session, check_apart
+from lightning_mesa.distributions import DistributionSpec, Forward, Inputs, named_distributions
+from lightning_mesa.errors import ConfigurationError, MesaWarning
+from lightning_mesa.evidence.alarm import Alarm, Judgement
+from lightning_mesa.objectives import Hypotheses, Objective, ScoreFn, check_name
+from lightning_mesa.observe.forward import Reading
+from lightning_mesa.observe.isolation import random_streams
+from lightning_mesa.records import Alert, Finding
+from lightning_mesa.report import publish
+from lightning_mesa.report.dashboard import Dashboard
+from lightning_mesa.report.summary import summary
+
+_LOG = logging.getLogger("lightning_mesa")
+
+
+class MesaMonitor(Callback):
+    """Watches an ordinary ``Trainer.fit`` for pseudo-alignment, and changes nothing about the training.
+
+    At every look the model is run over held-out reference items and over *shifted* ones, on which the base
+    objective and candidate proxies prescribe different behavior; see ``docs/design.md``. All numbers go to
+    ``trainer.callback_metrics`` and every logger, under ``NAME/...``; findings and alerts go to
+    ``LOG_DIR/NAME/*.jsonl``.
+
+    Args:
+        base: The base objective, what training selects for.
+        shifted: Where base and proxies come apart: one distribution, a list, or a mapping from names. None asks
+            the DataModule's or LightningModule's ``mesa_distributions()`` for a mapping when training starts.
+        proxies: What the model might pursue instead.
+        reference: Held-out items like those in training; the validation data by default.
+        intended: What was wanted, where base itself differs from it.
+        forward: ``(pl_module, batch) -> outputs``; default: the LightningModule, called on ``inputs``.
+        inputs: The model's input in the batch: an index, a key, or a list of keys passed by keyword. None takes
+            a tensor batch whole and the first element of a tuple.
+        outputs: ``(outputs, batch) -> [n, A]``, one number per choice; default: the outputs themselves, their
+            ``"logits"`` or ``.logits``.
+        groups: Keys of group labels in the batch, for competence by group.
+        alarm: The alarm with its level and thresholds.
+        every_n_steps: Look so often. Default: after each validation; without a validation loop, every fiftieth
+            part of the run.
+        limit_batches: Look at no more than so many batches of each distribution.
+        on_alert: ``"log"``, ``"checkpoint"``, ``"stop"``, a function ``(alert, trainer, pl_module)``, or a list.
+        on_error: ``"disable"`` lets training go on without the monitor after an error inside it; ``"raise"`` does
+            not. Errors at the look before training are raised in any case.
+        seed: Seed of everything random inside a look.
+        name: First part of the metric names; two monitors on one trainer need two names.
+
+    Attributes:
+        alerts: All alerts of the run.
+        stop_reason: Why the monitor asked the run to stop, or None.
+
+    Raises:
+        ConfigurationError: If an argument cannot be right.
+
+    Example:
+        >>> from lightning_mesa import Matches, MesaMonitor
+        >>> monitor = MesaMonitor(
+        ...     base=Matches("digit"),
+        ...     proxies=[Matches("color")],
+        ...     shifted={"recolored": "datamodule.recolored_dataloader"},
+        ...     inputs="image",
+        ...     on_alert="stop",
+        ... )
+    """
+
+    def __init__(
+        self,
+        base: Objective | ScoreFn,
+        *,
+        shifted: DistributionSpec | None = None,
+        proxies: Sequence[Objective | ScoreFn] = (),
+        reference: DistributionSpec = "val",
+        intended: Objective | ScoreFn | None = None,
+        forward: Forward | None = None,
+        inputs: Inputs | None = None,
+        outputs: Callable[[Any, Any], Tensor] | None = None,
+        groups: Sequence[str | int] | str | int | None = None,
+        alarm: Alarm | None = None,
+        every_n_steps: int | None = None,
+        limit_batches: int | None = None,
+        on_alert: OnAlert | Sequence[OnAlert] = "log",
+        on_error: Literal["disable", "raise"] = "disable",
+        seed: int = 0,
+        name: str = "mesa",
+    ) -> None:
+        self.hypotheses = Hypotheses(base, proxies, intended)
+        self.reference = named_distributions(reference, "reference")
+        self.shifted = None if shifted is None else named_distributions(shifted, "shifted")
+        if self.shifted is not None:
+            check_apart(self.reference, self.shifted)
+        for argument, value in {"every_n_steps": every_n_steps, "limit_batches": limit_batches}.items():
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise ConfigurationError(f"{argument} must be a whole number of at least 1, not {value!r}.")
+        if on_error not in ("disable", "raise"):
+            raise ConfigurationError(f"on_error must be 'disable' or 'raise', not {on_error!r}.")
+        group_keys = () if groups is None else (groups,) if isinstance(groups, (str, int)) else tuple(groups)
+        self.reading = Reading(forward, inputs, outputs, group_keys)
+        self.alarm = Alarm() if alarm is None else alarm
+        self.every_n_steps = every_n_steps
+        self.limit_batches = limit_batches
+        self.actions = Actions(on_alert)
+        self.on_error = on_error
+        self.seed = seed
+        self.name = check_name(name, "monitor name")
+        self._forget()
+
+    def _forget(self) -> None:
+        """The state of a run that has not begun."""
+        self.alarm.start(None)
+        self.alerts: list[Alert] = []
+        self.stop_reason: str | None = None
+        self.disabled = False
+        self._dashboard = Dashboard(self.name, self.hypotheses)
+        self._last_look: tuple[int, int] | None = None  # (global step, stepped batches)
+        self._healthy_checkpoint: str | None = None
+        # What follows is not kept in checkpoints.
+        self._session: Session | None = None
+        self._every_n_steps: int | None = None
+        self._folder: Path | None = None
+        self._last: tuple[list[Finding], Judgement] | None = None
+        self._since = self._spent = 0.0
+
+    # --- Lightning's hooks ------------------------------------------------------------------------------------
+
+    @property
+    def state_key(self) -> str:
+        """Key of the monitor's state in checkpoints."""
+        return f"lightning_mesa.MesaMonitor[{self.name}]"
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuse a trainer that cannot be monitored, and begin anew."""
+        if stage != "fit":
+            return
+        self._forget()
+        check_strategy(trainer)
+        if trainer.barebones:
+            rank_zero_info("MesaMonitor is off: Trainer(barebones=True) keeps no metrics to publish.")
+            self.disabled = True
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the look before training, or go on after a resume."""
+        if self.disabled:
+            return
+        self._session = self._open(trainer, pl_module)
+        schedule = self._session.plan(self.every_n_steps)
+        self._every_n_steps = schedule.every_n_steps
+        self._folder = journal_folder(trainer, self.name)
+        self._since = time.perf_counter()
+        if self._last_look is None:
+            self.alarm.start(schedule.looks)
+            self._look(trainer, pl_module, in_batch=False)
+        else:
+            publish.to_callback_metrics(trainer, self._dashboard.values)  # Lightning's checkpoints lack them
+            self._session.rehearse()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Look every so many steps, where that is the schedule."""
+        if self._every_n_steps is None or self.disabled or self._last_look is None:
+            return
+        if trainer.global_step == self._last_look[0]:
+            return
+        if stepped_batches(trainer, in_batch=True) >= self._last_look[1] + self._every_n_steps:
+            self._guarded_look(trainer, pl_module, in_batch=True)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look after a validation: early enough for every callback that monitors a key."""
+        if trainer.state.fn == "validate":
+            self._look_once(trainer, pl_module)
+        elif self._last_look is not None and not (self.disabled or trainer.sanity_checking):
+            if self._every_n_steps is None:
+                self._guarded_look(trainer, pl_module, in_batch=True)
+            age = stepped_batches(trainer, in_batch=True) - self._last_look[1]
+            publish.to_callback_metrics(trainer, {f"{self.name}/age_steps": float(age)})
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """One look and the table."""
+        self._look_once(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the last look, and draw."""
+        if self.disabled or self._session is None:
+            return
+        self._guarded_look(trainer, pl_module, in_batch=False)
+        with self._guard(trainer), random_streams(self.seed):
+            self._dashboard.draw(trainer, stepped_batches(trainer, in_batch=False))
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print the table, below the progress bar."""
+        if self._last is not None:
+            rank_zero_info(summary(*self._last, self.alerts, self.stop_reason))
+        self._session = None
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Let go of the data; the journal has every line already."""
+        self._session = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values only: checkpoints are loaded with ``weights_only=True``."""
+        return {
+            "version": 1,
+            "alarm": self.alarm.state_dict(),
+            "alerts": [dict(vars(alert)) for alert in self.alerts],
+            "stop_reason": self.stop_reason,
+            "disabled": self.disabled,
+            "dashboard": self._dashboard.state_dict(),
+            "last_look": None if self._last_look is None else list(self._last_look),
+            "healthy_checkpoint": self._healthy_checkpoint,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on where the checkpoint was written."""
+        self.alarm.load_state_dict(state_dict["alarm"])
+        self.alerts = [Alert(**alert) for alert in state_dict["alerts"]]
+        self.stop_reason = state_dict["stop_reason"]
+        self.disabled = state_dict["disabled"]
+        self._dashboard.load_state_dict(state_dict["dashboard"])
+        last_look = state_dict["last_look"]
+        self._last_look = None if last_look is None else (last_look[0], last_look[1])
+        self._healthy_checkpoint = state_dict["healthy_checkpoint"]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the data, and without the model that Lightning attaches as ``log``."""
+        kept = {key: value for key, value in vars(self).items() if key not in ("log", "log_dict")}
+        return kept | {"_session": None}
+
+    # --- the flow ---------------------------------------------------------------------------------------------
+
+    def _look(self, trainer: Any, pl_module: Any, *, in_batch: bool) -> None:
+        """Observe and measure, judge, report, act."""
+        session = self._session
+        assert session is not None
+        started = time.perf_counter()
+        step = stepped_batches(trainer, in_batch=in_batch)
+        first = self._last_look is None
+        self._last_look = (trainer.global_step, step)
+        with random_streams(self.seed):
+            findings = session.measure()
+            if first:
+                session.check_identified(findings)
+            with trainer.profiler.profile(f"[{self.name}]judge"):
+                judgement = self.alarm.judge(findings, self._healthy_checkpoint)
+            self.alerts += judgement.alerts
+            self._last = (findings, judgement)
+            with trainer.profiler.profile(f"[{self.name}]report"):
+                self._dashboard.write(trainer, self._folder, findings, judgement, step, self._about(started, first))
+        self._act(trainer, pl_module, judgement)
+        self._spent += time.perf_counter() - started
+        if first:
+            self._since, self._spent = time.perf_counter(), 0.0
+
+    def _act(self, trainer: Any, pl_module: Any, judgement: Judgement) -> None:
+        for alert in judgement.alerts:
+            _LOG.warning("%s at step %d (%s): %s", alert.severity, alert.step, alert.signature, alert.message)
+        if self._folder is None:  # fast_dev_run leaves nothing behind and stops nothing
+            return
+        if judgement.healthy and self.actions.checkpoints:
+            self._healthy_checkpoint = str(self._folder / "healthy.ckpt")
+            trainer.save_checkpoint(self._healthy_checkpoint)
+        reason = self.actions.act(judgement.alerts, trainer, pl_module, self._folder)
+        if reason is not None:
+            self.stop_reason = reason
+            rank_zero_info(f"{self.name} stops this run: {reason}")
+
+    def _about(self, started: float, first: bool) -> dict[str, float]:
+        """Metrics about the monitor itself."""
+        about = {f"{self.name}/age_steps": 0.0, f"{self.name}/disabled": 0.0}
+        if not first:
+            now = time.perf_counter()
+            about[f"{self.name}/overhead"] = (self._spent + now - started) / max(now - self._since, 1e-9)
+        return about
+
+    def _guarded_look(self, trainer: Any, pl_module: Any, *, in_batch: bool) -> None:
+        """Look, unless this step has been looked at; an error ends the monitor and not the training."""
+        if self._last_look is not None and self._last_look[0] == trainer.global_step:
+            return
+        with self._guard(trainer):
+            self._look(trainer, pl_module, in_batch=in_batch)
+
+    @contextmanager
+    def _guard(self, trainer: Any) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            if self.on_error == "raise" or trainer.fast_dev_run:
+                raise
+            self.disabled = True
+            warnings.warn(
+                f"MesaMonitor {self.name!r} is off from step {trainer.global_step} on, training goes on: "
+                f"{type(error).__name__}: {error} (on_error='raise' shows where)",
+                MesaWarning,
+                stacklevel=2,
+            )
+            with suppress(Exception):
+                self._dashboard.write_disabled(trainer, trainer.global_step)
+
+    def _look_once(self, trainer: Any, pl_module: Any) -> None:
+        """One look and the table, for ``trainer.validate`` and ``trainer.test``; the alarm's memory is not touched."""
+        with self._guard(trainer), random_streams(self.seed):
+            check_strategy(trainer)
+            findings = self._open(trainer, pl_module).measure()
+            alarm = copy.copy(self.alarm)
+            alarm.start(1)
+            judgement = alarm.judge(findings)
+            publish.to_callback_metrics(trainer, publish.metrics(self.name, findings, judgement))
+            rank_zero_info(summary(findings, judgement, judgement.alerts, None))
+
+    def _open(self, trainer: Any, pl_module: Any) -> Session:
+        return Session(
+            trainer,
+            pl_module,
+            self.name,
+            self.hypotheses,
+            self.reference,
+            self.shifted,
+            self.reading,
+            self.limit_batches,
+            self.seed,
+        )

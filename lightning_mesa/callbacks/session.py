@@ -1,0 +1,178 @@
+"""One call of the trainer: the distributions that were found, and a look at them."""
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from lightning_mesa.callbacks.compat import find
+from lightning_mesa.callbacks.schedule import Schedule
+from lightning_mesa.distributions import Items, LoaderDistribution, named_distributions
+from lightning_mesa.errors import ConfigurationError
+from lightning_mesa.measures import MEASURES, Stamp
+from lightning_mesa.objectives import Hypotheses
+from lightning_mesa.observe.forward import Reading, observe
+from lightning_mesa.observe.isolation import no_trace, random_streams
+from lightning_mesa.observe.loaders import item_loader
+from lightning_mesa.records import Finding, Role
+from lightning_mesa.report.progress import progress
+
+
+class Session:
+    """Finds the distributions when training starts, and observes and measures them at every look.
+
+    Args:
+        trainer: The trainer.
+        pl_module: The LightningModule.
+        name: The monitor's name.
+        hypotheses: The listed objectives.
+        reference: The reference distributions by name.
+        shifted: The shifted ones, or None to ask ``mesa_distributions()``.
+        reading: How to read batches.
+        limit_batches: Read at most so many batches of each distribution at a look.
+        seed: Seed of everything random inside a look.
+
+    Raises:
+        ConfigurationError: If a distribution cannot be found.
+    """
+
+    def __init__(
+        self,
+        trainer: Any,
+        pl_module: Any,
+        name: str,
+        hypotheses: Hypotheses,
+        reference: Mapping[str, LoaderDistribution],
+        shifted: Mapping[str, LoaderDistribution] | None,
+        reading: Reading,
+        limit_batches: int | None,
+        seed: int,
+    ) -> None:
+        self.trainer = trainer
+        self.pl_module = pl_module
+        self.name = name
+        self.hypotheses = hypotheses
+        self.seed = seed
+        self.limit_batches = limit_batches
+        if trainer.fast_dev_run:
+            self.limit_batches = min(int(trainer.fast_dev_run), limit_batches or int(trainer.fast_dev_run))
+        # Factories and dataloader hooks may draw random numbers.
+        with random_streams(seed):
+            if shifted is None:
+                shifted = _offered(trainer, pl_module)
+                check_apart(reference, shifted)
+            distributions = {**reference, **shifted}
+            self.items: dict[str, Items] = {
+                where: distribution.resolve(lambda key: find(trainer, pl_module, key))
+                for where, distribution in distributions.items()
+            }
+        roles: dict[str, Role] = dict.fromkeys(reference, "reference")
+        self.roles = roles | dict.fromkeys(shifted, "shifted")
+        self.batch_sizes = {where: distribution.batch_size for where, distribution in distributions.items()}
+        self.readings = {
+            where: replace(
+                reading,
+                forward=distribution.forward or reading.forward,
+                inputs=reading.inputs if distribution.inputs is None else distribution.inputs,
+                ids=distribution.ids,
+            )
+            for where, distribution in distributions.items()
+        }
+
+    def plan(self, every_n_steps: int | None) -> Schedule:
+        """When to look in this fit."""
+        return Schedule.plan(self.trainer, every_n_steps)
+
+    def measure(self) -> list[Finding]:
+        """Observe every distribution, one forward pass per item, and measure what was seen.
+
+        Raises:
+            ConfigurationError: If a distribution is empty, or cannot be read as the objectives need it.
+        """
+        trainer, started = self.trainer, time.perf_counter()
+        measures = [measure(self.hypotheses) for measure in MEASURES]
+        with (
+            trainer.profiler.profile(f"[{self.name}]observe"),
+            no_trace(trainer, self.pl_module, self.seed, *self.items.values()),
+        ):
+            for where in self.items:
+                seen = 0
+                for behavior in self._observe(where, self.limit_batches, started):
+                    seen += behavior.n
+                    for measure in measures:
+                        measure.update(behavior)
+                if not seen:
+                    raise ConfigurationError(f"distribution {where!r} is empty: there is no item to look at.")
+        stamp = Stamp(trainer.global_step, trainer.current_epoch, self.roles)
+        findings: list[Finding] = []
+        with trainer.profiler.profile(f"[{self.name}]measure"):
+            for measure in measures:
+                findings += measure.compute(stamp, findings)
+        return findings
+
+    def rehearse(self) -> None:
+        """Read one batch of each distribution, so that what cannot be read is refused before a resumed training.
+
+        Raises:
+            ConfigurationError: As :meth:`measure`.
+        """
+        with no_trace(self.trainer, self.pl_module, self.seed, *self.items.values()):
+            for where in self.items:
+                if not any(behavior.n for behavior in self._observe(where, 1, time.perf_counter())):
+                    raise ConfigurationError(f"distribution {where!r} is empty: there is no item to look at.")
+
+    def check_identified(self, findings: Iterable[Finding]) -> None:
+        """Refuse distributions on none of which base and a proxy disagree, once all items have been seen.
+
+        Raises:
+            ConfigurationError: Then no look can tell them apart.
+        """
+        conflicts = [finding.n for finding in findings if finding.quantity == "conflict"]
+        if conflicts and not any(conflicts) and self.limit_batches is None:
+            base, proxies = self.hypotheses.base.name, [proxy.name for proxy in self.hypotheses.proxies]
+            raise ConfigurationError(
+                f"no distribution has an item on which {base!r} and {' or '.join(map(repr, proxies))} prescribe "
+                "different choices, so nothing can tell which of them the model pursues: pass shifted= a distribution "
+                "where they come apart."
+            )
+
+    def _observe(self, where: str, limit_batches: int | None, started: float) -> Iterable[Any]:
+        loader = item_loader(
+            self.items[where],
+            batch_size=self.batch_sizes[where],
+            seed=self.seed,
+            rank=self.trainer.global_rank,
+            world_size=self.trainer.world_size,
+        )
+        behaviors = observe(
+            self.trainer, self.pl_module, where, loader, self.hypotheses, self.readings[where], limit_batches
+        )
+        return progress(self.trainer, behaviors, f"{self.name}: {where}", _batches(loader, limit_batches), started)
+
+
+def check_apart(reference: Iterable[str], shifted: Iterable[str]) -> None:
+    """Refuse a name that is both a reference and a shifted distribution.
+
+    Raises:
+        ConfigurationError: If there is one.
+    """
+    for name in set(reference) & set(shifted):
+        raise ConfigurationError(f"{name!r} names a reference and a shifted distribution: give them different names.")
+
+
+def _offered(trainer: Any, pl_module: Any) -> dict[str, LoaderDistribution]:
+    for owner in (trainer.datamodule, pl_module):
+        offer = getattr(owner, "mesa_distributions", None)
+        if offer is not None:
+            return named_distributions(offer(), "shifted")
+    raise ConfigurationError(
+        "no shifted distribution: pass shifted=, or give the DataModule or LightningModule a method "
+        "mesa_distributions() that returns a mapping from names to distributions."
+    )
+
+
+def _batches(loader: Any, limit: int | None) -> int | None:
+    try:
+        return len(loader) if limit is None else min(limit, len(loader))
+    except TypeError:
+        return limit

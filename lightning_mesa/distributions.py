@@ -1,0 +1,118 @@
+"""What to look at: named distributions of items, found when training starts."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+from torch.utils.data import DataLoader, Dataset
+
+from lightning_mesa.errors import ConfigurationError
+from lightning_mesa.objectives import check_name
+
+Inputs: TypeAlias = str | int | Sequence[str]
+Forward: TypeAlias = Callable[[Any, Any], Any]
+Items: TypeAlias = DataLoader[Any] | Dataset[Any]
+Source: TypeAlias = Items | Callable[[], Items] | str
+
+# Words that follow the monitor's name in other metrics.
+RESERVED = ("gap", "base", "search", "alert", "overhead", "age_steps", "disabled")
+
+
+class LoaderDistribution:
+    """A distribution of items that a DataLoader or a Dataset holds.
+
+    A DataLoader is never iterated: its dataset, collate function and batch size are read through a loader of
+    our own, each item once and in order. Where it has a sampler of another kind than shuffling, that sampler
+    is asked which items there are.
+
+    Args:
+        source: A DataLoader, a Dataset, a function without arguments that returns either, or the name of
+            one: ``"val"``, ``"val/1"``, ``"datamodule.ATTRIBUTE"``, ``"model.ATTRIBUTE"``. Functions are
+            called, and names looked up, when training starts.
+        forward: ``(pl_module, batch) -> outputs``, where it differs from the monitor's.
+        inputs: The model's input in the batch, where it differs from the monitor's.
+        ids: Key or index of ``[n]`` integer ids in the batch. Where the reference and a shifted distribution
+            both have ids and hold the same ones, the gap is measured on pairs, with narrower limits.
+        batch_size: Batch size for a Dataset; a DataLoader has its own.
+
+    Raises:
+        ConfigurationError: If the batch size is not positive.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        forward: Forward | None = None,
+        inputs: Inputs | None = None,
+        ids: str | int | None = None,
+        batch_size: int = 256,
+    ) -> None:
+        if batch_size < 1:
+            raise ConfigurationError(f"batch_size must be at least 1, not {batch_size}.")
+        self.source = source
+        self.forward = forward
+        self.inputs = inputs
+        self.ids = ids
+        self.batch_size = batch_size
+
+    def resolve(self, find: Callable[[str], object]) -> Items:
+        """Find the items.
+
+        Args:
+            find: Looks a name up in the trainer, the DataModule or the LightningModule.
+
+        Returns:
+            The user's DataLoader or Dataset.
+
+        Raises:
+            ConfigurationError: If it is neither.
+        """
+        found: object = self.source
+        if isinstance(found, str):
+            found = find(found)
+        if callable(found) and not isinstance(found, (DataLoader, Dataset)):
+            found = found()
+        if isinstance(found, (DataLoader, Dataset)):
+            return found
+        raise ConfigurationError(
+            f"{self.source!r} gives {type(found).__name__}: a distribution is a DataLoader, a Dataset, a function "
+            "without arguments that returns either, or a name like 'val' or 'datamodule.recolored_dataloader'."
+        )
+
+
+OneDistribution: TypeAlias = LoaderDistribution | Source
+DistributionSpec: TypeAlias = OneDistribution | Sequence[OneDistribution] | Mapping[str, OneDistribution]
+
+
+def named_distributions(spec: DistributionSpec, default_name: str) -> dict[str, LoaderDistribution]:
+    """Name distributions given as one, a list, or a mapping from names.
+
+    Unnamed ones are called after the string that finds them, else ``default_name``, numbered where there are
+    several.
+
+    Raises:
+        ConfigurationError: If there are none, or a name is reserved, taken, or unfit for a metric name.
+    """
+    if isinstance(spec, Mapping):
+        entries = [(str(name), source) for name, source in spec.items()]
+    elif isinstance(spec, Sequence) and not isinstance(spec, str):
+        entries = [(_name(source, f"{default_name}.{i}"), source) for i, source in enumerate(spec)]
+    else:
+        entries = [(_name(spec, default_name), spec)]
+    if not entries:
+        raise ConfigurationError(f"no {default_name} distribution is given: pass at least one.")
+    named: dict[str, LoaderDistribution] = {}
+    for name, source in entries:
+        check_name(name, f"{default_name} distribution", reserved=RESERVED)
+        if name in named:
+            raise ConfigurationError(f"two {default_name} distributions are named {name!r}: pass a mapping.")
+        named[name] = source if isinstance(source, LoaderDistribution) else LoaderDistribution(source)
+    return named
+
+
+def _name(source: Any, default: str) -> str:
+    if isinstance(source, LoaderDistribution):
+        source = source.source
+    if isinstance(source, str):
+        return source.removeprefix("datamodule.").removeprefix("model.").replace("/", ".")
+    return default

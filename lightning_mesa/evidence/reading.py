@@ -1,0 +1,122 @@
+"""One look's findings, arranged so that a null can be read off them."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from lightning_mesa.competence import Best, Competence, Estimate, Gap
+from lightning_mesa.intervals import Mean
+from lightning_mesa.records import Finding
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """How the conflict items of a proxy were decided: by base, by the proxy, or neither."""
+
+    base: int
+    proxy: int
+    neither: int
+
+    @property
+    def n(self) -> int:
+        """Number of conflict items."""
+        return self.base + self.proxy + self.neither
+
+    def share(self, count: int) -> Mean:
+        """A count as a share of the conflict items."""
+        return Mean((float(self.n - count), float(count)))
+
+    @property
+    def preference(self) -> Mean:
+        """Share of the proxy among the items that either of the two decided."""
+        return Mean((float(self.base), float(self.proxy)))
+
+
+@dataclass(frozen=True)
+class Look:
+    """What was found at one look; None stands for an estimate that does not exist.
+
+    Attributes:
+        step: Optimizer steps taken.
+        epoch: Epoch.
+        reference: Name of the reference.
+        shifted: Names of the shifted distributions.
+        base: Name of the base objective.
+        witnessed: Whether capability can be told from base: another objective is listed beside it.
+        competence: Competence at base, by distribution.
+        capability: Capability, by distribution.
+        gap: Gap, by shifted distribution.
+        conflicts: Conflicts, by distribution and proxy.
+        reasons: Why something does not exist, by distribution.
+        data_regime: Regime of the data, by distribution.
+    """
+
+    step: int
+    epoch: int
+    reference: str
+    shifted: tuple[str, ...]
+    base: str
+    witnessed: bool
+    competence: Mapping[str, Competence | None]
+    capability: Mapping[str, Estimate | None]
+    gap: Mapping[str, Estimate | None]
+    conflicts: Mapping[str, Mapping[str, Conflict]]
+    reasons: Mapping[str, str]
+    data_regime: Mapping[str, str]
+
+    @staticmethod
+    def of(findings: Iterable[Finding]) -> "Look":
+        """Arrange the findings of one look.
+
+        Raises:
+            ValueError: If there is no gap among them: then nothing can be judged.
+        """
+        whole = [finding for finding in findings if finding.group is None]
+        gaps = [finding for finding in whole if finding.quantity == "gap"]
+        if not gaps or gaps[0].objective is None:
+            raise ValueError("these findings hold no gap between a reference and a shifted distribution")
+        base = gaps[0].objective
+        reference = next(finding.distribution for finding in whole if finding.role == "reference")
+        competences: dict[str, dict[str, Competence | None]] = {}
+        capability: dict[str, Estimate | None] = {}
+        conflicts: dict[str, dict[str, Conflict]] = {}
+        for f in whole:
+            if f.quantity == "competence" and f.objective is not None:
+                known = f.value is not None
+                competences.setdefault(f.distribution, {})[f.objective] = (
+                    Competence.from_record(f.detail) if known else None
+                )
+            elif f.quantity == "capability":
+                capability[f.distribution] = _capability(f, competences.get(f.distribution, {}))
+            elif f.quantity == "conflict" and f.objective is not None:
+                conflicts.setdefault(f.distribution, {})[f.objective] = Conflict(**f.detail)
+        competence = {where: by_objective[base] for where, by_objective in competences.items()}
+        return Look(
+            step=gaps[0].step,
+            epoch=gaps[0].epoch,
+            reference=reference,
+            shifted=tuple(finding.distribution for finding in gaps),
+            base=base,
+            witnessed=any(len(by_objective) > 1 for by_objective in competences.values()),
+            competence=competence,
+            capability=capability,
+            gap={f.distribution: _gap(f, competence[reference], competence[f.distribution]) for f in gaps},
+            conflicts=conflicts,
+            reasons={f.distribution: str(f.detail["reason"]) for f in whole if "reason" in f.detail},
+            data_regime={f.distribution: f.data_regime for f in whole},
+        )
+
+
+def _capability(finding: Finding, competences: Mapping[str, Competence | None]) -> Estimate | None:
+    if finding.value is None:
+        return None
+    if finding.detail["rule"] == "any":
+        return Competence.from_record(finding.detail)
+    return Best([c for name in finding.detail["objectives"] if (c := competences[name]) is not None])
+
+
+def _gap(finding: Finding, reference: Competence | None, shifted: Competence | None) -> Estimate | None:
+    if finding.value is None or reference is None or shifted is None:
+        return None
+    if "paired" in finding.detail:
+        return Competence.from_record(finding.detail["paired"])
+    return Gap(reference, shifted)

@@ -1,0 +1,160 @@
+"""Exact limits and p-values for the mean of scores in [0, 1], from sums that add up over batches and ranks.
+
+Binary scores: Clopper and Pearson (1934), exact. Bounded scores: betting (Waudby-Smith and Ramdas 2024),
+here as an order-free mixture over fixed bets, so that a histogram of the scores is sufficient.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from scipy.special import bdtr, bdtrc, betaincinv
+from torch import Tensor
+
+CELLS = 64
+"""Grid cells for bounded scores; an item's weight is shared by the two grid points around it."""
+
+_SMALLEST_P = 1e-300
+# Bets as a share of the largest bet that cannot lose everything: wide, because the best one shrinks like
+# 1/sqrt(n) and is not known beforehand.
+_BETS = torch.logspace(math.log10(1e-3), math.log10(0.99), 20, dtype=torch.float64)[:, None]
+
+
+def tally(scores: Tensor, *, binary: bool) -> Tensor:
+    """Sum scores into counts on a grid over [0, 1].
+
+    Each score ``x`` between grid points ``a < b`` gives weight ``(b - x)/(b - a)`` to ``a`` and the rest to
+    ``b``: counts add up over batches and ranks, and the mean is kept exactly.
+
+    Args:
+        scores: ``[n]`` finite scores in [0, 1].
+        binary: Whether all scores are 0 or 1; then the grid is {0, 1}.
+
+    Returns:
+        Counts, ``[2]`` if binary, else ``[CELLS + 1]``, float64.
+    """
+    cells = 1 if binary else CELLS
+    position = scores.double() * cells
+    lower = position.floor().clamp(0, cells - 1)
+    share = position - lower
+    index = lower.long()
+    counts = torch.zeros(cells + 1, dtype=torch.float64)
+    counts.index_add_(0, index, 1 - share)
+    counts.index_add_(0, index + 1, share)
+    return counts
+
+
+@dataclass(frozen=True)
+class Mean:
+    """The mean of n scores in [0, 1], known by its counts on a grid; see :func:`tally`.
+
+    Two counts are those of a binary score and get Clopper-Pearson limits; more get betting limits.
+
+    Example:
+        >>> accuracy = Mean((4.0, 96.0))
+        >>> accuracy.value
+        0.96
+        >>> low, high = accuracy.limits(0.95)
+        >>> print(f"{low:.3f} {high:.3f}")
+        0.901 0.989
+    """
+
+    counts: Sequence[float]
+
+    @cached_property
+    def n(self) -> int:
+        """Number of items."""
+        return round(sum(self.counts))
+
+    @cached_property
+    def value(self) -> float:
+        """The mean; NaN without items."""
+        if self.n == 0:
+            return math.nan
+        return sum(i * c for i, c in enumerate(self.counts)) / (len(self.counts) - 1) / self.n
+
+    @property
+    def binary(self) -> bool:
+        """Whether the scores are 0 or 1."""
+        return len(self.counts) == 2
+
+    def lower(self, error: float) -> float:
+        """Lower limit that exceeds the true mean with probability at most ``error``."""
+        if self.n == 0 or self.value == 0:
+            return 0.0
+        if self.binary:
+            successes = round(self.counts[1])
+            return float(betaincinv(successes, self.n - successes + 1, error))
+        return _crossing(lambda mean: self.p_at_most(mean) - error)
+
+    def upper(self, error: float) -> float:
+        """Upper limit that falls short of the true mean with probability at most ``error``."""
+        return 1.0 - self._mirrored.lower(error)
+
+    def limits(self, level: float) -> tuple[float, float]:
+        """Two-sided limits that hold the true mean with probability at least ``level``."""
+        error = (1 - level) / 2
+        return self.lower(error), self.upper(error)
+
+    def p_at_most(self, mean: float) -> float:
+        """P-value of the null that the true mean is at most ``mean``.
+
+        Binary: ``P(Bin(n, mean) >= successes)``. Bounded: ``1 / E`` with the mixture of bets
+        ``E = mean over c of prod_i (1 - c + c x_i / mean)``, whose expectation under the null is at most 1
+        (Markov). The product over grid points is a lower bound of that over items, as log is concave.
+        """
+        if self.n == 0 or mean >= 1 or self.value <= mean:
+            return 1.0
+        if mean <= 0:
+            return _SMALLEST_P
+        if self.binary:
+            return max(float(bdtrc(round(self.counts[1]) - 1, self.n, mean)), _SMALLEST_P)
+        grid = torch.linspace(0, 1, len(self.counts), dtype=torch.float64)
+        counts = torch.tensor(self.counts, dtype=torch.float64)
+        wealth = torch.log1p(_BETS * (grid / mean - 1)) @ counts
+        log_evidence = float(torch.logsumexp(wealth, 0)) - math.log(len(_BETS))
+        return max(math.exp(-max(log_evidence, 0.0)), _SMALLEST_P)
+
+    def p_at_least(self, mean: float) -> float:
+        """P-value of the null that the true mean is at least ``mean``."""
+        if self.binary and 0 < mean < 1 and self.value < mean:
+            return max(float(bdtr(round(self.counts[1]), self.n, mean)), _SMALLEST_P)
+        return self._mirrored.p_at_most(1 - mean)
+
+    @cached_property
+    def _mirrored(self) -> "Mean":
+        """The mean of ``1 - x``."""
+        return Mean(tuple(reversed(self.counts)))
+
+
+def p_difference_at_most(
+    higher: Callable[[float], float], lower: Callable[[float], float], margin: float, low: float, high: float
+) -> float:
+    """P-value of the null that one quantity exceeds another by at most ``margin``.
+
+    It is the smallest ``a`` for which the lower limit of the one at error ``a/2`` exceeds the upper limit of
+    the other at error ``a/2`` by more than ``margin``: ``2 min_x max(higher(x), lower(x - margin))``, found
+    where the two cross.
+
+    Args:
+        higher: ``x`` -> p-value of "the first quantity is at most x"; does not decrease in x.
+        lower: ``x`` -> p-value of "the second quantity is at least x"; does not increase in x.
+        margin: The difference under the null.
+        low: Smallest x worth trying.
+        high: Largest x worth trying.
+    """
+    x = _crossing(lambda x: higher(x) - lower(x - margin), low, high)
+    return min(1.0, 2 * max(higher(x), lower(x - margin)))
+
+
+def _crossing(increasing: Callable[[float], float], low: float = 0.0, high: float = 1.0) -> float:
+    """Largest x in [low, high], to 1e-9, at which a function that does not decrease is still at most 0."""
+    while high - low > 1e-9:
+        middle = (low + high) / 2
+        if increasing(middle) <= 0:
+            low = middle
+        else:
+            high = middle
+    return low

@@ -1,0 +1,314 @@
+"""Objectives: what a model may be pursuing, as a score per item and, for discrete choices, what it prescribes."""
+
+import math
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_mesa.errors import ConfigurationError
+
+Target = str | int | Callable[[Any], Tensor]
+ScoreFn = Callable[[Any, Tensor], Tensor]
+
+_NAME = re.compile(r"[\w.-]+")
+
+
+def check_name(name: str, what: str, *, reserved: Iterable[str] = ()) -> str:
+    """Refuse a name that cannot be part of a metric name.
+
+    Args:
+        name: The name.
+        what: What it names, for the message.
+        reserved: Names that mean something else.
+
+    Raises:
+        ConfigurationError: If it is empty, reserved, or has other characters than letters, digits, ``_.-``.
+    """
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise ConfigurationError(
+            f"{what} {name!r} cannot be part of a metric name: use letters, digits, '_', '.' and '-' only."
+        )
+    if name in set(reserved):
+        raise ConfigurationError(f"{what} {name!r} is reserved for a metric of its own: choose another name.")
+    return name
+
+
+def pick(batch: Any, key: str | int, what: str) -> Any:
+    """Take one entry out of a batch: a key of a mapping or an index of a sequence.
+
+    Raises:
+        ConfigurationError: If the batch has no such entry; the message lists what it has.
+    """
+    if isinstance(batch, Mapping):
+        if key in batch:
+            return batch[key]
+        raise ConfigurationError(f"{what}: the batch has no key {key!r}; its keys are {sorted(map(str, batch))}.")
+    if isinstance(batch, Sequence) and isinstance(key, int):
+        if -len(batch) <= key < len(batch):
+            return batch[key]
+        raise ConfigurationError(f"{what}: the batch has no entry {key}; it is a sequence of {len(batch)}.")
+    if isinstance(key, str) and hasattr(batch, key):
+        return getattr(batch, key)
+    raise ConfigurationError(
+        f"{what}: cannot take {key!r} out of a batch of type {type(batch).__name__}; name a key of a mapping, "
+        "an index of a tuple, or pass a callable that takes the batch."
+    )
+
+
+class Objective(ABC):
+    """A criterion by which behavior can be scored, one number per item.
+
+    Attributes:
+        name: Part of the metric names.
+        bounds: Smallest and largest possible score.
+        ceiling: Score of an oracle; the upper bound where none is known.
+        chance: Score of the best output that does not look at the input, or None to measure it.
+    """
+
+    name: str
+    bounds: tuple[float, float]
+    ceiling: float
+    chance: float | None = None
+
+    @abstractmethod
+    def score(self, batch: Any, outputs: Tensor) -> Tensor:
+        """Score the model's outputs.
+
+        Args:
+            batch: The batch, on the model's device.
+            outputs: ``[n, A]`` one number per choice, the largest is chosen; or ``[n, ...]`` where the
+                objective is not about discrete choices.
+
+        Returns:
+            ``[n]`` scores within ``bounds``; a bool tensor says that scores are 0 or 1.
+        """
+
+    def prescribes(self, batch: Any, num_choices: int) -> Tensor | None:
+        """Which choices the objective prescribes.
+
+        Args:
+            batch: The batch, on the model's device.
+            num_choices: Number of choices A.
+
+        Returns:
+            ``[n, A]`` bool, or None where the objective prescribes no discrete choices.
+        """
+        return None
+
+    def _check_levels(self) -> None:
+        """Refuse bounds, ceiling or chance that do not fit together."""
+        low, high = self.bounds
+        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+            raise ConfigurationError(
+                f"objective {self.name!r}: bounds must be two finite numbers, low < high, not {self.bounds}."
+            )
+        if not low < self.ceiling <= high:
+            raise ConfigurationError(
+                f"objective {self.name!r}: ceiling {self.ceiling} must lie above {low} and at most at {high}."
+            )
+        if self.chance is not None and not low <= self.chance < self.ceiling:
+            raise ConfigurationError(
+                f"objective {self.name!r}: chance {self.chance} must lie between {low} and the ceiling {self.ceiling}."
+            )
+
+
+class Matches(Objective):
+    """The objective of choosing the target: the score is 1 where the choice equals the target, else 0.
+
+    Args:
+        target: Key or index of the ``[n]`` integer targets in the batch, or a callable ``batch -> [n]``.
+        name: Part of the metric names; defaults to the key, or to the callable's name.
+        ceiling: Score of an oracle, for instance where labels are noisy.
+
+    Raises:
+        ConfigurationError: If the name cannot be part of a metric name.
+
+    Example:
+        >>> import torch
+        >>> digit = Matches("digit")
+        >>> batch = {"digit": torch.tensor([0, 1])}
+        >>> digit.score(batch, torch.tensor([[2.0, 1.0], [3.0, 0.0]]))
+        tensor([ True, False])
+        >>> digit.prescribes(batch, 2)
+        tensor([[ True, False],
+                [False,  True]])
+    """
+
+    def __init__(self, target: Target, name: str | None = None, *, ceiling: float = 1.0) -> None:
+        self.target = target
+        self.name = check_name(_default_name(target) if name is None else name, "objective name")
+        self.bounds = (0.0, 1.0)
+        self.ceiling = float(ceiling)
+        self._check_levels()
+
+    def score(self, batch: Any, outputs: Tensor) -> Tensor:
+        """``[n]`` bool: whether the largest of the outputs ``[n, A]`` is the target's."""
+        if outputs.ndim != 2:
+            raise ConfigurationError(
+                f"objective {self.name!r}: the outputs have shape {list(outputs.shape)}; they must be [n, A], one "
+                "row per item and one column per choice. Pass outputs=, a function (outputs, batch) -> [n, A]."
+            )
+        return outputs.argmax(-1) == self._targets(batch, outputs.shape[-1])
+
+    def prescribes(self, batch: Any, num_choices: int) -> Tensor:
+        """``[n, A]`` bool with the target's choice set."""
+        targets = self._targets(batch, num_choices)
+        return targets[:, None] == torch.arange(num_choices, device=targets.device)
+
+    def _targets(self, batch: Any, num_choices: int) -> Tensor:
+        what = f"objective {self.name!r}"
+        target = self.target(batch) if callable(self.target) else pick(batch, self.target, what)
+        target = torch.as_tensor(target)
+        if target.ndim != 1 or target.is_floating_point() or target.is_complex():
+            raise ConfigurationError(
+                f"{what}: the target has shape {list(target.shape)} and type {target.dtype}; it must be [n] "
+                "integers, one choice per item. Pass a callable that computes it from the batch."
+            )
+        if len(target) and not (int(target.min()) >= 0 and int(target.max()) < num_choices):
+            raise ConfigurationError(
+                f"{what}: targets range from {int(target.min())} to {int(target.max())}, but the outputs have "
+                f"{num_choices} choices, 0 to {num_choices - 1}. If the choices are not the last dimension of "
+                "the model's outputs, pass outputs=."
+            )
+        return target
+
+
+class ScoreFunction(Objective):
+    """An objective given by any function that scores each item.
+
+    Args:
+        fn: ``(batch, outputs) -> [n]`` scores, one per item; bool where scores are 0 or 1.
+        bounds: Smallest and largest possible score.
+        name: Part of the metric names; defaults to the function's name.
+        ceiling: Score of an oracle; defaults to the upper bound.
+        chance: Score of the best output that does not look at the input. Default: the score of the uniform
+            output (all zeros), measured; where classes are unbalanced or outputs continuous that is too low,
+            and competence too high, so give it.
+
+    Raises:
+        ConfigurationError: If name, bounds, ceiling or chance do not fit.
+    """
+
+    def __init__(
+        self,
+        fn: ScoreFn,
+        bounds: tuple[float, float] = (0.0, 1.0),
+        name: str | None = None,
+        *,
+        ceiling: float | None = None,
+        chance: float | None = None,
+    ) -> None:
+        self.fn = fn
+        self.name = check_name(_default_name(fn) if name is None else name, "objective name")
+        self.bounds = _two_floats(bounds, self.name)
+        self.ceiling = self.bounds[1] if ceiling is None else float(ceiling)
+        self.chance = None if chance is None else float(chance)
+        self._check_levels()
+
+    def score(self, batch: Any, outputs: Tensor) -> Tensor:
+        """``[n]`` scores from the user's function."""
+        return self.fn(batch, outputs)
+
+
+class NegativeLoss(Objective):
+    """The objective of a low loss: the score is minus the loss, clipped to the bounds.
+
+    Args:
+        fn: ``(batch, outputs) -> [n]`` losses, one per item (``reduction="none"``).
+        bounds: Smallest and largest loss; larger losses count as the largest.
+        name: Part of the metric names; defaults to the function's name.
+        ceiling: *Score* (minus loss) of an oracle; defaults to minus the smallest loss.
+        chance: *Score* of the best output that does not look at the input; see :class:`ScoreFunction`. For a
+            cross-entropy that is minus the entropy of the targets.
+
+    Raises:
+        ConfigurationError: If name, bounds, ceiling or chance do not fit.
+    """
+
+    def __init__(
+        self,
+        fn: ScoreFn,
+        bounds: tuple[float, float],
+        name: str | None = None,
+        *,
+        ceiling: float | None = None,
+        chance: float | None = None,
+    ) -> None:
+        self.fn = fn
+        self.name = check_name(_default_name(fn) if name is None else name, "objective name")
+        low, high = _two_floats(bounds, self.name)
+        self.bounds = (-high, -low)
+        self.ceiling = -low if ceiling is None else float(ceiling)
+        self.chance = None if chance is None else float(chance)
+        self._check_levels()
+
+    def score(self, batch: Any, outputs: Tensor) -> Tensor:
+        """``[n]`` minus the losses, clipped to the bounds; NaN stays NaN."""
+        return -self.fn(batch, outputs).clamp(-self.bounds[1], -self.bounds[0])
+
+
+class Hypotheses:
+    """The listed objectives and their parts: one base, any proxies, perhaps an intended one.
+
+    Args:
+        base: The base objective, or a function ``(batch, outputs) -> [n]`` with scores in [0, 1].
+        proxies: Candidate mesa-objectives.
+        intended: What the programmers wanted, where that differs from base.
+
+    Raises:
+        ConfigurationError: If something listed is no objective, or two share a name.
+    """
+
+    def __init__(
+        self,
+        base: Objective | ScoreFn,
+        proxies: Sequence[Objective | ScoreFn] = (),
+        intended: Objective | ScoreFn | None = None,
+    ) -> None:
+        if isinstance(proxies, Objective) or callable(proxies):
+            raise ConfigurationError("proxies must be a list of objectives, like proxies=[Matches('color')].")
+        self.base = as_objective(base)
+        self.proxies = tuple(as_objective(proxy) for proxy in proxies)
+        self.intended = None if intended is None else as_objective(intended)
+        self.all = (self.base, *self.proxies) + (() if self.intended is None else (self.intended,))
+        names = [objective.name for objective in self.all]
+        for name in names:
+            if names.count(name) > 1:
+                raise ConfigurationError(f"two objectives are named {name!r}: give one of them name=.")
+        for proxy in self.proxies:
+            check_name(proxy.name, "proxy name", reserved=("base", "neither"))
+
+
+def as_objective(objective: Objective | ScoreFn) -> Objective:
+    """Wrap a function ``(batch, outputs) -> [n]`` with scores in [0, 1] as an objective; leave objectives.
+
+    Raises:
+        ConfigurationError: If it is neither.
+    """
+    if isinstance(objective, Objective):
+        return objective
+    if callable(objective) and not isinstance(objective, type):
+        return ScoreFunction(objective)
+    raise ConfigurationError(
+        f"{objective!r} is no objective: pass Matches('key'), NegativeLoss(fn, bounds), ScoreFunction(fn), or a "
+        "function (batch, outputs) -> one score in [0, 1] per item."
+    )
+
+
+def _default_name(source: Target | ScoreFn) -> str:
+    if not callable(source):
+        return str(source)
+    name = getattr(source, "__name__", type(source).__name__)
+    if name == "<lambda>":
+        raise ConfigurationError("an objective made from a lambda needs a name: pass name=.")
+    return str(name)
+
+
+def _two_floats(bounds: Sequence[float], name: str) -> tuple[float, float]:
+    if len(bounds) != 2:
+        raise ConfigurationError(f"objective {name!r}: bounds must be two numbers, not {bounds!r}.")
+    return float(bounds[0]), float(bounds[1])

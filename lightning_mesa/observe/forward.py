@@ -1,0 +1,233 @@
+"""One forward pass per item: from batches to Behavior."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from lightning_mesa.distributions import Forward, Inputs
+from lightning_mesa.errors import ConfigurationError
+from lightning_mesa.objectives import Hypotheses, Objective, pick
+from lightning_mesa.records import Behavior
+
+Outputs = Callable[[Any, Any], Tensor]
+
+MAX_GROUPS = 64
+"""More distinct values than this in a batch mean that the key is no group label."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How to read one distribution: how its batches reach the model and what comes out.
+
+    Attributes:
+        forward: ``(pl_module, batch) -> outputs``; None calls the LightningModule on ``inputs``.
+        inputs: Index, key, or keys passed by keyword; None takes a tensor batch whole and the first element
+            of a tuple.
+        outputs: ``(outputs, batch) -> [n, A]``; None takes a tensor, ``["logits"]`` or ``.logits``.
+        groups: Keys of group labels in the batch.
+        ids: Key or index of item ids in the batch.
+    """
+
+    forward: Forward | None = None
+    inputs: Inputs | None = None
+    outputs: Outputs | None = None
+    groups: Sequence[str | int] = ()
+    ids: str | int | None = None
+
+
+def observe(
+    trainer: Any,
+    pl_module: Any,
+    name: str,
+    loader: "DataLoader[Any]",
+    hypotheses: Hypotheses,
+    reading: Reading,
+    limit_batches: int | None = None,
+) -> Iterator[Behavior]:
+    """Run the model over a distribution, one forward pass per batch; to be iterated inside ``no_trace``.
+
+    Args:
+        trainer: The Lightning trainer, for its device and precision.
+        pl_module: The LightningModule.
+        name: Name of the distribution.
+        loader: The items, from :func:`~lightning_mesa.observe.loaders.item_loader`.
+        hypotheses: The listed objectives.
+        reading: How to read the batches.
+        limit_batches: Read at most so many batches.
+
+    Yields:
+        The behavior on each batch.
+
+    Raises:
+        ConfigurationError: If a batch, the model's outputs or a score is not as the objectives need it.
+    """
+    precision, strategy = trainer.precision_plugin, trainer.strategy
+    try:
+        for cpu_batch in islice(loader, limit_batches):
+            batch = strategy.batch_to_device(precision.convert_input(cpu_batch))
+            with precision.forward_context():
+                raw = call_model(pl_module, batch, reading)
+            yield behave(name, batch, choices(raw, batch, reading.outputs), hypotheses, reading)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"distribution {name!r}: {error}") from error
+
+
+def call_model(pl_module: Any, batch: Any, reading: Reading) -> Any:
+    """Call the model on a batch as ``reading`` says.
+
+    Raises:
+        ConfigurationError: If the input cannot be found in the batch, or the model refuses it.
+    """
+    if reading.forward is not None:
+        return reading.forward(pl_module, batch)
+    inputs = reading.inputs
+    keywords: dict[str, Any] = {}
+    arguments: tuple[Any, ...] = ()
+    if inputs is None:
+        if isinstance(batch, Mapping):
+            keys = sorted(map(str, batch))
+            raise ConfigurationError(
+                f"the batch is a mapping with the keys {keys}: say which one the model takes, "
+                "inputs='...', or pass forward=."
+            )
+        arguments = (batch[0] if isinstance(batch, Sequence) else batch,)
+    elif isinstance(inputs, (str, int)):
+        arguments = (pick(batch, inputs, "inputs"),)
+    else:
+        keywords = {key: pick(batch, key, "inputs") for key in inputs}
+    try:
+        return pl_module(*arguments, **keywords)
+    except Exception as error:
+        called = "pl_module(" + ", ".join([*map(_shape, arguments), *(f"{k}={_shape(v)}" for k, v in keywords.items())])
+        raise ConfigurationError(
+            f"{called}) failed with {type(error).__name__}: {error}. If the model is called in another way, pass "
+            "inputs= or forward=."
+        ) from error
+
+
+def choices(raw: Any, batch: Any, extract: Outputs | None) -> Tensor:
+    """Take the choices out of what the model returned.
+
+    Returns:
+        ``[n, A]`` (or ``[n, ...]`` where choices are not discrete), at least single precision.
+
+    Raises:
+        ConfigurationError: If they cannot be found.
+    """
+    if extract is not None:
+        found: Any = extract(raw, batch)
+    elif isinstance(raw, Mapping):
+        found = raw.get("logits")
+    else:
+        found = raw if isinstance(raw, Tensor) else getattr(raw, "logits", None)
+    if not isinstance(found, Tensor) or found.ndim == 0:
+        raise ConfigurationError(
+            f"the model returned {_shape(raw)}, which is no tensor with one row per item and has no 'logits': "
+            "pass outputs=, a function (outputs, batch) -> [n, A]."
+        )
+    return found.float() if found.dtype in (torch.float16, torch.bfloat16) else found
+
+
+def behave(name: str, batch: Any, outputs: Tensor, hypotheses: Hypotheses, reading: Reading) -> Behavior:
+    """Score one batch of outputs by every listed objective.
+
+    Args:
+        name: Name of the distribution.
+        batch: The batch, on the outputs' device.
+        outputs: ``[n, A]`` or ``[n, ...]``.
+        hypotheses: The listed objectives.
+        reading: Names the groups and ids.
+
+    Raises:
+        ConfigurationError: If a score, target or group label has the wrong shape or range.
+    """
+    n = len(outputs)
+    known = ~outputs.flatten(1).isnan().any(1).cpu() if outputs.ndim > 1 else ~outputs.isnan().cpu()
+    scores: dict[str, Tensor] = {}
+    prescribed: dict[str, Tensor] = {}
+    uniform: dict[str, Tensor] = {}
+    binary: set[str] = set()
+    for objective in hypotheses.all:
+        score = _checked(objective, objective.score(batch, outputs), n)
+        if score.dtype == torch.bool:
+            binary.add(objective.name)
+        scores[objective.name] = score.double().where(known & score.isfinite(), torch.nan)
+        prescription = objective.prescribes(batch, outputs.shape[-1]) if outputs.ndim == 2 else None
+        if prescription is not None:
+            prescribed[objective.name] = _fits(objective, prescription, outputs).cpu()
+        if objective.chance is None and (prescription is None or score.dtype != torch.bool):
+            chance = _checked(objective, objective.score(batch, torch.zeros_like(outputs)), n)
+            uniform[objective.name] = chance.double()
+    chosen = outputs.argmax(1).cpu().where(known, -1) if outputs.ndim == 2 else None
+    ids = None if reading.ids is None else _labels(batch, reading.ids, n, "ids").long()
+    groups = {label: mask for key in reading.groups for label, mask in _group_masks(batch, key, n)}
+    return Behavior(name, n, scores, frozenset(binary), prescribed, uniform, chosen, groups, ids)
+
+
+def _checked(objective: Objective, score: Tensor, n: int) -> Tensor:
+    """The score on the CPU, or what is wrong with it."""
+    what = f"objective {objective.name!r}"
+    if not isinstance(score, Tensor) or score.ndim == 0:
+        raise ConfigurationError(
+            f"{what} gave one number for the whole batch, {score!r}: it must give one score per item, "
+            f"[{n}]. For a loss from torch that means reduction='none'."
+        )
+    if list(score.shape) != [n]:
+        raise ConfigurationError(f"{what} gave scores of shape {list(score.shape)} for {n} items: it must be [{n}].")
+    score = score.detach().cpu()
+    if score.dtype == torch.bool or n == 0:
+        return score
+    low, high = objective.bounds
+    finite = score[score.isfinite()]
+    tolerance = 1e-6 * (high - low)
+    if len(finite) and not (finite.min() >= low - tolerance and finite.max() <= high + tolerance):
+        raise ConfigurationError(
+            f"{what} gave scores from {float(finite.min()):g} to {float(finite.max()):g}, outside its bounds "
+            f"[{low:g}, {high:g}]: pass bounds= that hold for every item."
+        )
+    return score.clamp(low, high)
+
+
+def _fits(objective: Objective, prescription: Tensor, outputs: Tensor) -> Tensor:
+    if prescription.dtype != torch.bool or prescription.shape != outputs.shape:
+        raise ConfigurationError(
+            f"objective {objective.name!r} prescribes {list(prescription.shape)} of type {prescription.dtype} "
+            f"where the outputs are {list(outputs.shape)}: it must be bool, one row per item, one column per choice."
+        )
+    return prescription
+
+
+def _group_masks(batch: Any, key: str | int, n: int) -> Iterator[tuple[str, Tensor]]:
+    labels = _labels(batch, key, n, f"group {key!r}")
+    values = torch.unique(labels)
+    if labels.is_floating_point() or len(values) > MAX_GROUPS:
+        raise ConfigurationError(
+            f"group {key!r}: {len(values)} different values of type {labels.dtype} in one batch; groups need "
+            f"integer, bool or string labels with at most {MAX_GROUPS} values."
+        )
+    names = pick(batch, key, f"group {key!r}")
+    for value in values:
+        mask = labels == value
+        label = value.item() if isinstance(names, Tensor) else names[int(mask.nonzero()[0])]
+        yield re.sub(r"[^\w.-]", "_", f"{key}.{label}"), mask
+
+
+def _labels(batch: Any, key: str | int, n: int, what: str) -> Tensor:
+    """``[n]`` labels on the CPU; strings are numbered."""
+    labels = pick(batch, key, what)
+    if not isinstance(labels, Tensor):
+        numbers: dict[Any, int] = {}
+        labels = torch.tensor([numbers.setdefault(label, len(numbers)) for label in labels])
+    if list(labels.shape) != [n]:
+        raise ConfigurationError(f"{what}: labels have shape {list(labels.shape)} for {n} items: it must be [{n}].")
+    return labels.detach().cpu()
+
+
+def _shape(value: Any) -> str:
+    return f"a tensor of shape {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__

@@ -1,0 +1,160 @@
+"""The four records that flow through the monitor: Behavior, Finding, Verdict, Alert.
+
+They hold plain values, so that what was found can be written to a file, read back and judged again.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from torch import Tensor
+
+SCHEMA = 1
+"""Version of the Finding and Alert lines in the journal."""
+
+Role = Literal["reference", "shifted"]
+Severity = Literal["alert", "warning"]
+
+
+@dataclass(frozen=True)
+class Behavior:
+    """What the model did on one batch of one distribution; all tensors are on the CPU.
+
+    Attributes:
+        distribution: Name of the distribution the batch was drawn from.
+        n: Number of items in the batch.
+        scores: Objective name -> ``[n]`` float64 in the objective's units; NaN where the outputs or the score
+            were not finite.
+        binary: Names of the objectives whose scores are 0 or 1.
+        prescribed: Objective name -> ``[n, A]`` bool, the choices that the objective prescribes; only for
+            objectives over discrete choices.
+        uniform_scores: Objective name -> ``[n]`` float64, the scores of the uniform output; only where the
+            chance level follows neither from what is prescribed nor from the user.
+        chosen: ``[n]`` int64, the model's choice, -1 where its outputs were not finite; None where choices
+            are not discrete.
+        groups: Group name -> ``[n]`` bool, which items belong to it.
+        ids: ``[n]`` int64, ids that pair an item with the same item of another distribution, or None.
+    """
+
+    distribution: str
+    n: int
+    scores: Mapping[str, Tensor]
+    binary: frozenset[str]
+    prescribed: Mapping[str, Tensor]
+    uniform_scores: Mapping[str, Tensor]
+    chosen: Tensor | None
+    groups: Mapping[str, Tensor]
+    ids: Tensor | None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One measured number, with everything needed to judge it again later.
+
+    Attributes:
+        step: Optimizer steps taken when the look began (``trainer.global_step``).
+        epoch: Epoch of the look.
+        distribution: The distribution looked at.
+        role: ``"reference"`` or ``"shifted"``.
+        measure: Name of the measure that found it.
+        quantity: What was measured, e.g. ``"score"``, ``"competence"``, ``"gap"``, ``"capability"``.
+        objective: The objective it is about, or None.
+        group: The group of items it is about, or None for all of them.
+        value: The estimate, None where it does not exist (the reason is in ``detail``).
+        low: Lower limit.
+        high: Upper limit.
+        level: Joint confidence level of ``low`` and ``high``.
+        n: Number of items it rests on.
+        unit: Unit of the value, e.g. ``"share"``, ``"competence"``.
+        data_regime: ``"reused"`` where the same held-out items are seen at every look.
+        detail: Counts and constants from which value, limits and p-values can be computed again.
+        schema: Version of this record.
+    """
+
+    step: int
+    epoch: int
+    distribution: str
+    role: Role
+    measure: str
+    quantity: str
+    objective: str | None
+    group: str | None
+    value: float | None
+    low: float | None
+    high: float | None
+    level: float
+    n: int
+    unit: str
+    data_regime: str = "reused"
+    detail: Mapping[str, Any] = field(default_factory=dict)
+    schema: int = SCHEMA
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How the model behaves on one distribution, among the listed objectives.
+
+    Attributes:
+        distribution: The distribution judged, or None for the run as a whole.
+        regime: Label of the regime, e.g. ``"pseudo-aligned"``.
+        code: Its number on the dashboard.
+        reason: One sentence.
+        proxy: The proxy that is named, where one is.
+    """
+
+    distribution: str | None
+    regime: str
+    code: int
+    reason: str
+    proxy: str | None = None
+
+
+@dataclass(frozen=True)
+class Alert:
+    """A null was rejected: everything needed to believe or doubt it.
+
+    Attributes:
+        step: Optimizer steps taken when the look began.
+        epoch: Epoch of the look.
+        distribution: Where it was seen.
+        signature: Which signature of misalignment.
+        severity: ``"alert"`` may stop a run, ``"warning"`` never does.
+        proxy: The proxy that is pursued, where one is named.
+        statistic: The p-value of the null, corrected for the proxies tested beside it.
+        null: The null hypothesis, in words.
+        alpha: The level that ``statistic`` was compared with at this look.
+        procedure: How the p-value and the level were obtained.
+        data_regime: Regime of the data the evidence rests on.
+        look: Number of this look, from 1.
+        looks_planned: Looks the level was divided over, None if that was unknown.
+        n: Items the evidence rests on.
+        effect: Size of the effect, in the units the null speaks of.
+        low: Lower 95 % limit of ``effect``.
+        high: Upper 95 % limit of ``effect``.
+        last_healthy_step: Step of the last look with an open gate and no evidence, None if there was none.
+        checkpoint: Path of the last healthy checkpoint, None if none was written.
+        message: The alert as one plain sentence.
+        schema: Version of this record.
+    """
+
+    step: int
+    epoch: int
+    distribution: str
+    signature: str
+    severity: Severity
+    proxy: str | None
+    statistic: float
+    null: str
+    alpha: float
+    procedure: str
+    data_regime: str
+    look: int
+    looks_planned: int | None
+    n: int
+    effect: float | None
+    low: float | None
+    high: float | None
+    last_healthy_step: int | None
+    checkpoint: str | None
+    message: str
+    schema: int = SCHEMA

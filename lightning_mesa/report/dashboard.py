@@ -1,0 +1,92 @@
+"""Everything that is written about a look, in its places."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning_mesa.evidence.alarm import Judgement
+from lightning_mesa.objectives import Hypotheses
+from lightning_mesa.records import Finding, Role
+from lightning_mesa.report import journal, publish, tensorboard
+from lightning_mesa.report.triangle import Point, points_of
+
+
+class Dashboard:
+    """Writes looks to ``callback_metrics``, the loggers, TensorBoard and the journal.
+
+    Args:
+        name: The monitor's name.
+        hypotheses: The listed objectives.
+
+    Attributes:
+        values: The last published values by metric name.
+        paths: The path of each shifted distribution between base, proxy and neither.
+    """
+
+    def __init__(self, name: str, hypotheses: Hypotheses) -> None:
+        self.name = name
+        self.hypotheses = hypotheses
+        self.values: dict[str, float] = {}
+        self.paths: dict[str, list[Point]] = {}
+
+    def write(
+        self,
+        trainer: Any,
+        folder: Path | None,
+        findings: Sequence[Finding],
+        judgement: Judgement,
+        step: int,
+        extra: dict[str, float],
+    ) -> None:
+        """Write one look.
+
+        Args:
+            trainer: The trainer.
+            folder: Where the journal is, or None to keep none.
+            findings: The look's findings.
+            judgement: What the alarm says of them.
+            step: The loggers' x axis.
+            extra: Metrics about the monitor itself.
+        """
+        if not self.values:
+            self._lay_out(trainer, findings)
+        current = publish.metrics(self.name, findings, judgement) | extra
+        self.values |= current
+        publish.to_callback_metrics(trainer, current)
+        publish.to_loggers(trainer, current, step)
+        for where, point in points_of(findings).items():
+            self.paths.setdefault(where, []).append(point)
+        if folder is not None and trainer.is_global_zero:
+            journal.append(folder / "findings.jsonl", findings)
+            if judgement.alerts:
+                journal.append(folder / "alerts.jsonl", judgement.alerts)
+        if judgement.alerts:
+            tensorboard.add_alerts(trainer, self.name, judgement.alerts, judgement.verdicts, step)
+            self.draw(trainer, step)
+
+    def write_disabled(self, trainer: Any, step: int) -> None:
+        """Say that the monitor is off after an error."""
+        publish.to_callback_metrics(trainer, {f"{self.name}/disabled": 1.0})
+        publish.to_loggers(trainer, {f"{self.name}/disabled": 1.0}, step)
+
+    def draw(self, trainer: Any, step: int) -> None:
+        """Draw the paths so far."""
+        names = [proxy.name for proxy in self.hypotheses.proxies]
+        tensorboard.add_paths(trainer, self.name, self.paths, self.hypotheses.base.name, names, step)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        paths = {where: [dict(vars(point)) for point in path] for where, path in self.paths.items()}
+        return {"values": dict(self.values), "paths": paths}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a saved state."""
+        self.values = dict(state["values"])
+        self.paths = {where: [Point(**point) for point in path] for where, path in state["paths"].items()}
+
+    def _lay_out(self, trainer: Any, findings: Sequence[Finding]) -> None:
+        roles: dict[str, Role] = {finding.distribution: finding.role for finding in findings}
+        reference = next(where for where, role in roles.items() if role == "reference")
+        shifted = [where for where, role in roles.items() if role == "shifted"]
+        objectives = [objective.name for objective in self.hypotheses.all]
+        tensorboard.add_layout(trainer, self.name, reference, shifted, objectives)

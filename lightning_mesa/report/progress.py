@@ -1,0 +1,67 @@
+"""Progress of a look on Lightning's progress bar, once it has taken so long that one may wonder."""
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
+
+PATIENCE_SECONDS = 2.0
+
+T = TypeVar("T")
+
+
+def progress(trainer: Any, batches: Iterable[T], description: str, total: int | None, started: float) -> Iterator[T]:
+    """Pass batches on, and show how many have been passed on when the look takes long.
+
+    Args:
+        trainer: The trainer; nothing is shown where its progress bar is absent or disabled.
+        batches: What to pass on.
+        description: Shown beside the bar.
+        total: Number of batches, or None where unknown.
+        started: ``time.perf_counter()`` when the look began.
+    """
+    bar = trainer.progress_bar_callback
+    shown: _RichTask | _TqdmTask | None = None
+    try:
+        for i, batch in enumerate(batches):
+            if shown is None and bar is not None and time.perf_counter() - started > PATIENCE_SECONDS:
+                if getattr(bar, "is_disabled", True):
+                    bar = None
+                else:
+                    shown = (
+                        _RichTask(bar, description, total)
+                        if hasattr(bar, "progress")
+                        else _TqdmTask(description, total)
+                    )
+            if shown is not None:
+                shown.update(i)
+            yield batch
+    finally:
+        if shown is not None:
+            shown.close()
+
+
+class _RichTask:
+    def __init__(self, bar: Any, description: str, total: int | None) -> None:
+        self.progress = bar.progress
+        self.task = self.progress.add_task(description, total=float("inf") if total is None else total)
+
+    def update(self, done: int) -> None:
+        self.progress.update(self.task, completed=done)
+        self.progress.refresh()
+
+    def close(self) -> None:
+        self.progress.update(self.task, visible=False)
+
+
+class _TqdmTask:
+    def __init__(self, description: str, total: int | None) -> None:
+        from tqdm.auto import tqdm
+
+        self.bar = tqdm(desc=description, total=total, leave=False, file=sys.stdout)
+
+    def update(self, done: int) -> None:
+        self.bar.update(done - self.bar.n)
+
+    def close(self) -> None:
+        self.bar.close()

@@ -1,0 +1,64 @@
+"""Metric names and values, for ``callback_metrics`` and every logger."""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+
+from lightning_mesa.evidence.alarm import Judgement
+from lightning_mesa.records import Finding
+
+DISTANCES = ("outer_distance", "inner_distance", "reward_result_distance")
+
+
+def metrics(name: str, findings: Iterable[Finding], judgement: Judgement) -> dict[str, float]:
+    """The values of one look by metric name; a value that does not exist has no entry.
+
+    Args:
+        name: The monitor's name, the first part of every metric name.
+        findings: The look's findings.
+        judgement: What the alarm says of them.
+    """
+    values: dict[str, float | None] = {}
+    gaps: list[float] = []
+    base_competences: list[float] = []
+    base = next(f.objective for f in findings if f.quantity == "gap")
+    for f in findings:
+        at = f"{name}/{f.distribution}"
+        if f.group is not None:
+            values[f"{at}/group/{f.group}/{f.quantity}"] = f.value
+        elif f.quantity in ("score", "competence"):
+            values[f"{at}/{f.quantity}/{f.objective}"] = f.value
+            if f.quantity == "score" and f.objective == base:
+                values[f"{at}/n"] = f.n
+            elif f.objective == base and f.value is not None:
+                base_competences.append(f.value)
+        elif f.quantity == "gap":
+            values |= {f"{at}/gap": f.value, f"{at}/gap_low": f.low, f"{at}/gap_high": f.high}
+            gaps += [] if f.value is None else [f.value]
+        elif f.quantity == "joint_conflict":
+            follower = "base" if f.objective == base else f.objective or "neither"
+            values[f"{at}/conflict/{follower}"] = f.value
+        elif f.quantity in DISTANCES:
+            values[f"{at}/distance/{f.quantity.removesuffix('_distance')}"] = f.value
+        elif f.quantity == "capability":
+            values[f"{at}/capability"] = f.value
+    values |= {f"{name}/{where}/evidence/{signature}": e for (where, signature), e in judgement.evidence.items()}
+    values |= {f"{name}/{verdict.distribution}/regime": float(verdict.code) for verdict in judgement.verdicts}
+    values[f"{name}/gap/worst"] = max(gaps, default=None)
+    values[f"{name}/base/worst"] = min(base_competences, default=None)
+    values[f"{name}/alert"] = float(judgement.standing)
+    return {key: float(value) for key, value in values.items() if value is not None and math.isfinite(value)}
+
+
+def to_callback_metrics(trainer: Any, values: Mapping[str, float]) -> None:
+    """Let ``EarlyStopping``, ``ModelCheckpoint`` and plateau schedulers see the values, on every rank."""
+    trainer.callback_metrics.update({key: torch.tensor(value) for key, value in values.items()})
+
+
+def to_loggers(trainer: Any, values: Mapping[str, float], step: int) -> None:
+    """Write the values to every logger, on rank zero."""
+    if trainer.is_global_zero:
+        for logger in trainer.loggers:
+            logger.log_metrics(dict(values), step=step)

@@ -1,0 +1,58 @@
+"""A short table at the end."""
+
+from collections.abc import Iterable, Sequence
+
+from lightning_mesa.evidence.alarm import Judgement
+from lightning_mesa.records import Alert, Finding
+
+
+def summary(findings: Sequence[Finding], judgement: Judgement, alerts: Iterable[Alert], stop_reason: str | None) -> str:
+    """The last look as a table, then the alerts of the run.
+
+    Args:
+        findings: Findings of the last look.
+        judgement: The alarm's judgement of it.
+        alerts: All alerts of the run.
+        stop_reason: Why the monitor stopped the run, if it did.
+    """
+    by_key = {(f.distribution, f.quantity, f.objective): f for f in findings if f.group is None}
+    base = next(f.objective for f in findings if f.quantity == "gap")
+    objectives = list(dict.fromkeys(f.objective for f in findings if f.quantity == "competence" and f.objective))
+    regimes = {verdict.distribution: verdict for verdict in judgement.verdicts}
+    header = ["distribution", "n", *objectives, "capability", "gap [95 %]", "regime"]
+    rows = []
+    for where in dict.fromkeys(f.distribution for f in findings):
+        gap = by_key.get((where, "gap", base))
+        verdict = regimes.get(where)
+        regime = "reference" if verdict is None else verdict.regime
+        rows.append(
+            [
+                where,
+                str(by_key[where, "score", base].n),
+                *(_number(by_key.get((where, "competence", objective))) for objective in objectives),
+                _number(by_key.get((where, "capability", None))),
+                "" if gap is None else _with_limits(gap),
+                f"{regime} ({verdict.proxy})" if verdict and verdict.proxy else regime,
+            ]
+        )
+    title = f"mesa at step {findings[0].step}: {judgement.run.regime} ({judgement.run.reason})"
+    lines = [title, *_aligned([header, *rows]), f"base objective: {base}; columns of objectives show competence"]
+    lines += [f"{alert.severity} at step {alert.step}: {alert.signature}: {alert.message}" for alert in alerts]
+    if stop_reason is not None:
+        lines.append("the run was asked to stop by the monitor")
+    return "\n".join(lines)
+
+
+def _aligned(rows: list[list[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _number(finding: Finding | None) -> str:
+    return "" if finding is None or finding.value is None else f"{finding.value:.2f}"
+
+
+def _with_limits(finding: Finding) -> str:
+    if finding.value is None:
+        return "none: " + str(finding.detail.get("reason", ""))
+    return f"{finding.value:.2f} [{finding.low:.2f}, {finding.high:.2f}]"

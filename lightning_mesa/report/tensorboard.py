@@ -1,0 +1,80 @@
+"""What TensorBoard shows beside the curves: a layout, alerts as text, the path as a figure."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.util import find_spec
+from typing import Any
+
+from lightning_mesa.evidence.regimes import Regime
+from lightning_mesa.records import Alert, Verdict
+from lightning_mesa.report.triangle import Point, draw
+
+LEGEND = ", ".join(f"{regime.value} {regime.label}" for regime in Regime)
+
+
+def writers(trainer: Any) -> list[Any]:
+    """The TensorBoard writers among the trainer's loggers, on rank zero."""
+    if not trainer.is_global_zero:
+        return []
+    experiments = [getattr(logger, "experiment", None) for logger in trainer.loggers]
+    return [experiment for experiment in experiments if hasattr(experiment, "add_custom_scalars")]
+
+
+def add_layout(trainer: Any, name: str, reference: str, shifted: Sequence[str], objectives: Sequence[str]) -> None:
+    """Arrange the metrics on the Custom Scalars tab; once, at the first look.
+
+    Args:
+        trainer: The trainer.
+        name: The monitor's name.
+        reference: Name of the reference.
+        shifted: Names of the shifted distributions.
+        objectives: Names of the listed objectives, base first.
+    """
+    charts: dict[str, list[Any]] = {}
+    for where in shifted:
+        at = f"{name}/{where}"
+        charts[f"{where}: gap with 95 % limits"] = ["Margin", [f"{at}/gap", f"{at}/gap_low", f"{at}/gap_high"]]
+        competences = [f"{at}/competence/{objective}" for objective in objectives]
+        charts[f"{where}: base ({objectives[0]}) against proxies"] = ["Multiline", competences]
+    everywhere = [reference, *shifted]
+    charts["capability"] = ["Multiline", [f"{name}/{where}/capability" for where in everywhere]]
+    charts["regime: " + LEGEND] = ["Multiline", [f"{name}/{where}/regime" for where in shifted]]
+    charts["evidence (above 0: alert)"] = ["Multiline", [f"{name}/{where}/evidence/.*" for where in shifted]]
+    for writer in writers(trainer):
+        writer.add_custom_scalars({name: charts})
+
+
+def add_alerts(trainer: Any, name: str, alerts: Iterable[Alert], verdicts: Iterable[Verdict], step: int) -> None:
+    """Write alerts as text, with the regimes and their legend."""
+    regimes = "; ".join(f"{v.distribution}: {v.code} {v.regime} ({v.reason})" for v in verdicts)
+    for alert in alerts:
+        facts = {
+            "step": alert.step,
+            "p-value": f"{alert.statistic:.3g}",
+            "level at this look": f"{alert.alpha:.3g}",
+            "null": alert.null,
+            "procedure": alert.procedure,
+            "data": alert.data_regime,
+            "items": alert.n,
+            "last healthy step": alert.last_healthy_step,
+            "regimes": regimes,
+            "legend": LEGEND,
+        }
+        rows = "\n".join(f"| {key} | {value} |" for key, value in facts.items())
+        text = f"**{alert.severity}: {alert.signature}**\n\n{alert.message}\n\n| | |\n|---|---|\n{rows}"
+        for writer in writers(trainer):
+            writer.add_text(f"{name}/alerts", text, step)
+
+
+def add_paths(
+    trainer: Any, name: str, paths: Mapping[str, Sequence[Point]], base: str, proxies: Sequence[str], step: int
+) -> None:
+    """Draw each shifted distribution's path in the triangle of base, proxy and neither.
+
+    Without matplotlib (the extra ``plots``) or TensorBoard there is nothing to draw with, or on.
+    """
+    if not writers(trainer) or find_spec("matplotlib") is None:
+        return
+    for where, path in paths.items():
+        for writer in writers(trainer):
+            figure = draw(path, f"{where}: where base and proxy disagree", " or ".join(proxies), base)
+            writer.add_figure(f"{name}/{where}/path", figure, step)
