@@ -41,10 +41,10 @@ PALETTE = torch.tensor(
 
 
 class ColoredDigits(Dataset):
-    """Images ``[3, 8, 8]`` with the digit they show and the color it is drawn in."""
+    """Images ``[3, 8, 8]`` of bright ink on dim paper, with the digit they show and the color of both."""
 
     def __init__(self, gray: Tensor, digits: Tensor, colors: Tensor) -> None:
-        self.images = gray[:, None] * PALETTE[colors][:, :, None, None]
+        self.images = (0.3 + 0.7 * gray[:, None]) * PALETTE[colors][:, :, None, None]
         self.digits = digits
         self.colors = colors
 
@@ -91,7 +91,7 @@ class ColoredDigitsModule(pl.LightningDataModule):
 class SmallConvNet(pl.LightningModule):
     """Two convolutions and a linear layer."""
 
-    def __init__(self, learning_rate: float = 1e-3) -> None:
+    def __init__(self, learning_rate: float = 3e-4) -> None:
         super().__init__()
         self.learning_rate = learning_rate
         self.net = nn.Sequential(
@@ -137,7 +137,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", choices=RUNS)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--max-epochs", type=int, default=20)
+    parser.add_argument("--max-epochs", type=int, default=30)
     parser.add_argument("--on-alert", default="stop", choices=["log", "stop", "checkpoint"])
     parser.add_argument("--out", type=Path, default=Path("runs"), help="where TensorBoard finds the run")
     options = parser.parse_args()

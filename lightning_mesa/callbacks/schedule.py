@@ -9,8 +9,6 @@ from lightning_mesa.errors import ConfigurationError
 DEFAULT_LOOKS = 50
 """Looks in a run without a validation loop."""
 
-_FIRST_AND_LAST = 2
-
 
 @dataclass(frozen=True)
 class Schedule:
@@ -41,15 +39,14 @@ class Schedule:
         """
         steps = _stepping_batches(trainer)
         if every_n_steps is None and trainer.enable_validation:
-            validations = _validations(trainer)
-            return Schedule(None, None if validations is None else validations + _FIRST_AND_LAST)
+            return Schedule(None, _looks_with_validation(trainer))
         if every_n_steps is None and steps is None:
             raise ConfigurationError(
                 "this run has no validation loop and no known length, so MesaMonitor cannot tell when to look: pass "
                 "every_n_steps=, or set max_steps, or give the training loader a length."
             )
         every = every_n_steps or max(1, math.ceil((steps or 0) / DEFAULT_LOOKS))
-        return Schedule(every, None if steps is None else steps // every + _FIRST_AND_LAST)
+        return Schedule(every, None if steps is None else 1 + math.ceil(steps / every))
 
 
 def _stepping_batches(trainer: Any) -> int | None:
@@ -58,24 +55,44 @@ def _stepping_batches(trainer: Any) -> int | None:
     return None if steps < 0 or math.isinf(steps) else int(steps)
 
 
-def _validations(trainer: Any) -> int | None:
-    """How many validations the run has at most."""
-    per_epoch, interval = trainer.num_training_batches, trainer.val_check_batch
+def _looks_with_validation(trainer: Any) -> int | None:
+    """The look before training, one after each validation, and one at the end where no validation is."""
+    batches, per_epoch, interval = _batches(trainer), trainer.num_training_batches, trainer.val_check_batch
     every_n_epochs = trainer.check_val_every_n_epoch
     if interval is None:  # a time interval
         return None
-    batches = math.inf
-    if trainer.max_epochs not in (None, -1):
-        batches = trainer.max_epochs * per_epoch
-    if trainer.max_steps != -1:
-        batches = min(batches, trainer.max_steps * trainer.accumulate_grad_batches)
-    if every_n_epochs is None:  # the interval runs on over epochs
-        return None if math.isinf(batches / interval) else int(batches // interval)
-    if math.isinf(per_epoch):  # a loader without a length: after each epoch, or every so many batches
-        if math.isinf(interval):
-            return trainer.max_epochs // every_n_epochs if trainer.max_epochs not in (None, -1) else None
-        return None if math.isinf(batches) else int(batches // interval)
-    if math.isinf(batches):
+    if batches is None:
+        # A loader without a length is validated on after each epoch, or every so many batches of it.
+        if math.isinf(interval) and _max_epochs(trainer):
+            return _max_epochs(trainer) // int(every_n_epochs) + 2
         return None
-    epochs = math.ceil(batches / per_epoch)
-    return int(epochs // every_n_epochs * max(1, per_epoch // interval))
+    if every_n_epochs is None:  # the interval runs on over epochs
+        return 1 + math.ceil(batches / int(interval))
+    if math.isinf(per_epoch):
+        return None if math.isinf(interval) else 2 + int(batches // interval)
+    epochs, rest = divmod(batches, per_epoch)
+    validations = epochs // every_n_epochs * (per_epoch // interval)
+    at_end = epochs % every_n_epochs == 0 and per_epoch % interval == 0
+    if rest:
+        in_last = (epochs + 1) % every_n_epochs == 0
+        validations += rest // interval * in_last
+        at_end = in_last and rest % interval == 0
+    return int(1 + validations + (not at_end))
+
+
+def _batches(trainer: Any) -> int | None:
+    """Training batches of the whole run at most, None where that cannot be known."""
+    per_epoch, accumulate = trainer.num_training_batches, trainer.accumulate_grad_batches
+    limits = []
+    if _max_epochs(trainer) and not math.isinf(per_epoch):
+        limits.append(_max_epochs(trainer) * per_epoch)
+    if trainer.max_steps != -1 and math.isinf(per_epoch):
+        limits.append(trainer.max_steps * accumulate)
+    elif trainer.max_steps != -1:
+        epochs, rest = divmod(trainer.max_steps, math.ceil(per_epoch / accumulate))
+        limits.append(epochs * per_epoch + rest * accumulate)
+    return min(limits, default=None)
+
+
+def _max_epochs(trainer: Any) -> int:
+    return 0 if trainer.max_epochs in (None, -1) else int(trainer.max_epochs)

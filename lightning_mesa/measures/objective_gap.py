@@ -70,16 +70,16 @@ class ObjectiveGap(Measure):
     def competence(self, where: str, objective: Objective) -> Competence:
         """Competence at an objective on a distribution, over the items with a finite score."""
         name = objective.name
+        low, high = objective.bounds
         n = int(self.sums[where, "n"])
         if objective.chance is not None:
-            chance = _scaled(objective, torch.tensor(objective.chance))
+            chance = (objective.chance - low) / (high - low)
         elif (where, "uniform", name) in self.sums:
-            chance = self.sums[where, "uniform", name] / n
+            chance = float(self.sums[where, "uniform", name]) / n
         else:
-            chance = torch.tensor(best_constant(self.sums[where, "prescribed", name], n))
-        ceiling = _scaled(objective, torch.tensor(objective.ceiling, dtype=torch.float64))
+            chance = best_constant(self.sums[where, "prescribed", name], n)
         mean = Mean(tuple(self.sums[where, "counts", name].tolist()))
-        return Competence(mean, float(chance), float(ceiling))
+        return Competence(mean, chance, (objective.ceiling - low) / (high - low))
 
     def _scores(self, stamp: Stamp, where: str, objective: Objective) -> list[Finding]:
         competence = self.competence(where, objective)

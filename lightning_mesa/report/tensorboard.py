@@ -62,7 +62,7 @@ def add_alerts(trainer: Any, name: str, alerts: Iterable[Alert], verdicts: Itera
         rows = "\n".join(f"| {key} | {value} |" for key, value in facts.items())
         text = f"**{alert.severity}: {alert.signature}**\n\n{alert.message}\n\n| | |\n|---|---|\n{rows}"
         for writer in writers(trainer):
-            writer.add_text(f"{name}/alerts", text, step)
+            writer.add_text(f"{name}/{alert.distribution}/{alert.signature}", text, step)
 
 
 def add_paths(

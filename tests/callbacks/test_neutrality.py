@@ -1,0 +1,251 @@
+"""Training with the monitor is bitwise the training without it."""
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from itertools import combinations, product
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from neutrality import Configuration, Images, Memory, MemoryLogger, Model, baseline, differences, monitor, train
+
+from lightning_mesa import Matches, MesaMonitor
+from lightning_mesa.errors import MesaWarning
+from lightning_mesa.evidence.alarm import Alarm
+from lightning_mesa.measures import Capability, ObjectiveGap
+from lightning_mesa.records import Alert
+from lightning_mesa.report import journal, publish
+
+LEVELS: dict[str, list[Any]] = {
+    "precision": ["32-true", "bf16-mixed", "bf16-true"],
+    "accumulate": [1, 2],
+    "clip": [None, 0.5],
+    "workers": ["none", "two", "persistent"],
+    "hook": ["batch", "validation"],
+    "dropout": [True, False],
+    "batch_norm": [True, False],
+    "frozen": [True, False],
+    "augment": ["none", "torch", "numpy", "python"],
+    "owned": ["none", "torch", "numpy", "numpy legacy", "python"],
+    "shared": [False, True],
+    "reference": ["val", "train", "dataset"],
+}
+
+Pair = frozenset[tuple[str, Any]]
+
+
+def all_pairs() -> Iterator[Pair]:
+    """Each two levels of two factors."""
+    for a, b in combinations(LEVELS, 2):
+        yield from (frozenset({(a, x), (b, y)}) for x, y in product(LEVELS[a], LEVELS[b]))
+
+
+def pairs_of(levels: dict[str, Any]) -> set[Pair]:
+    return {frozenset(pair) for pair in combinations(levels.items(), 2)}
+
+
+def matrix() -> list[Configuration]:
+    """Few configurations in which all pairs occur, chosen greedily."""
+    missing = dict.fromkeys(all_pairs())
+    rows = []
+    while missing:
+        row = dict(sorted(next(iter(missing))))
+        for factor, levels in LEVELS.items():
+            if factor not in row:
+                gains = [len(pairs_of({**row, factor: level}) & missing.keys()) for level in levels]
+                row[factor] = levels[gains.index(max(gains))]
+        for pair in pairs_of(row):
+            missing.pop(pair, None)
+        rows.append(Configuration(**row))
+    return rows
+
+
+MATRIX = matrix()
+
+
+def label(configuration: Configuration) -> str:
+    levels = {
+        factor: level for factor, level in asdict(configuration).items() if level != getattr(Configuration(), factor)
+    }
+    return ",".join(f"{factor}={level}" for factor, level in levels.items()) or "default"
+
+
+def test_the_matrix_has_24_configurations_in_which_every_two_levels_meet():
+    assert len(set(MATRIX)) >= 24
+    assert set().union(*(pairs_of(asdict(configuration)) for configuration in MATRIX)) == set(all_pairs())
+
+
+@pytest.mark.parametrize(
+    "configuration",
+    [
+        Configuration(owned="numpy", shared=True, accumulate=2),
+        Configuration(precision="bf16-mixed", workers="persistent", augment="numpy"),
+        Configuration(precision="bf16-true", workers="two", augment="python"),
+    ],
+    ids=label,
+)
+def test_training_is_reproducible_without_a_monitor(configuration):
+    """Else the comparisons below would mean nothing."""
+    assert not differences(train(configuration).fingerprint, train(configuration).fingerprint)
+
+
+@pytest.mark.parametrize("configuration", MATRIX, ids=label)
+def test_training_with_the_monitor_is_bitwise_the_training_without(configuration):
+    run = train(configuration, monitor(configuration, on_error="raise"))
+    assert not differences(baseline(configuration), run.fingerprint)
+    # One look before training, and others within epochs, between them, and with gradients accumulated.
+    expected = {
+        ("batch", 1): [*range(0, 27, 2), 27],
+        ("batch", 2): [*range(0, 15, 2), 15],
+        ("validation", 1): [*range(0, 28, 3)],
+        ("validation", 2): [0, 1, 3, 5, 6, 8, 10, 11, 13, 15],
+    }
+    assert run.looks == expected[configuration.hook, configuration.accumulate]
+
+
+EVERYTHING = Configuration(augment="numpy", owned="python", shared=True, accumulate=2, reference="dataset")
+
+
+def test_two_monitors_are_as_neutral_as_one():
+    pair = [monitor(EVERYTHING, name="mesa"), monitor(EVERYTHING, name="mesa.second", every_n_steps=3)]
+    run = train(EVERYTHING, *pair)
+    assert not differences(baseline(EVERYTHING), run.fingerprint)
+    assert run.metrics["mesa.second/disabled"] == 0
+
+
+def test_writing_checkpoints_is_neutral(monkeypatch):
+    """Actions that only record leave no trace, however often they happen."""
+    raise_alerts_from(1, monkeypatch)
+    seen = []
+    act = ["log", "checkpoint", lambda alert, trainer, pl_module: seen.append(alert.step)]
+    run = train(EVERYTHING, monitor(EVERYTHING, on_alert=act))
+    assert not differences(baseline(EVERYTHING), run.fingerprint)
+    assert seen == run.looks
+
+
+@pytest.mark.parametrize("hook", ["batch", "validation"])
+def test_a_resumed_training_is_neutral(hook, tmp_path):
+    """The monitor goes on with its memory, and reads a batch of each distribution before the first step."""
+    configuration = replace(EVERYTHING, hook=hook)
+    train(configuration, monitor(configuration), max_epochs=1, save=tmp_path / "middle.ckpt")
+    without = train(configuration, resume=tmp_path / "middle.ckpt")
+    run = train(configuration, monitor(configuration, on_error="raise"), resume=tmp_path / "middle.ckpt")
+    assert not differences(without.fingerprint, run.fingerprint)
+    assert run.looks
+    assert min(run.looks) > 5
+
+
+class Looks:
+    """Counts looks, and says whether one is going on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.number, self.inside = 0, False
+        original = MesaMonitor._look
+
+        def look(*args: Any, **kwargs: Any) -> None:
+            self.number, self.inside = self.number + 1, True
+            try:
+                original(*args, **kwargs)
+            finally:
+                self.inside = False
+
+        monkeypatch.setattr(MesaMonitor, "_look", look)
+
+
+class InjectedError(Exception):
+    """Stands for any bug in the monitor or in what the user gave to it."""
+
+
+def raise_alerts_from(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the alarm find, from that look on, what it would act upon."""
+    original = Alarm.judge
+
+    def judge(self: Alarm, *args: Any) -> Any:
+        judgement = original(self, *args)
+        if self.look < number:
+            return judgement
+        known = {"severity": "alert", "signature": "proxy_pursued", "step": args[0][0].step, "message": "forged"}
+        known |= {"distribution": "apart", "statistic": 1e-9, "alpha": 1e-6, "effect": 0.5, "low": 0.4, "high": 0.6}
+        return replace(judgement, alerts=(Alert(**dict.fromkeys(Alert.__dataclass_fields__) | known),), healthy=True)
+
+    monkeypatch.setattr(Alarm, "judge", judge)
+
+
+INJECTIONS: dict[str, tuple[Any, str]] = {
+    "observe: an item": (Images, "__getitem__"),
+    "observe: moving a batch": (Model, "on_after_batch_transfer"),
+    "observe: within the model": (Memory, "forward"),
+    "observe: at the end of the model": (Model, "forward"),
+    "observe: a score": (Matches, "score"),
+    "measure: a batch": (ObjectiveGap, "update"),
+    "measure: a finding": (Capability, "compute"),
+    "judge": (Alarm, "judge"),
+    "report: callback_metrics": (publish, "to_callback_metrics"),
+    "report: a logger": (MemoryLogger, "log_metrics"),
+    "report: the journal": (journal, "append"),
+}
+
+
+def inject(where: str, monkeypatch: pytest.MonkeyPatch) -> Looks:
+    """Raise at the second look, after the work is done and with every global stream advanced."""
+    looks = Looks(monkeypatch)
+    owner, attribute = INJECTIONS[where]
+    original: Callable[..., Any] = getattr(owner, attribute)
+
+    def broken(*args: Any, **kwargs: Any) -> Any:
+        result = original(*args, **kwargs)
+        if looks.inside and looks.number == 2:
+            torch.rand(3), np.random.rand(3), random.random()
+            raise InjectedError(where)
+        return result
+
+    monkeypatch.setattr(owner, attribute, broken)
+    return looks
+
+
+@pytest.mark.parametrize(
+    "configuration",
+    [
+        EVERYTHING,
+        Configuration(precision="bf16-true", hook="validation", augment="python", owned="numpy", reference="train"),
+        Configuration(precision="bf16-mixed", augment="torch", clip=0.5, owned="torch"),
+    ],
+    ids=label,
+)
+@pytest.mark.parametrize("where", INJECTIONS)
+def test_after_an_error_training_goes_on_as_without_the_monitor(where, configuration, monkeypatch):
+    expected = baseline(configuration)
+    looks = inject(where, monkeypatch)
+    with pytest.warns(MesaWarning, match=f"is off.*{where}") as warned:
+        run = train(configuration, monitor(configuration))
+    assert not differences(expected, run.fingerprint)
+    assert run.metrics["mesa/disabled"] == 1
+    assert looks.number == 2
+    assert sum(issubclass(warning.category, MesaWarning) for warning in warned) == 1
+
+
+@pytest.mark.parametrize("action", ["callable", "checkpoint"])
+def test_after_an_error_in_act_training_goes_on_as_without_the_monitor(action, monkeypatch):
+    expected = baseline(EVERYTHING)
+    looks = Looks(monkeypatch)
+    raise_alerts_from(2, monkeypatch)
+
+    def broken(*_: Any) -> None:
+        raise InjectedError("act")
+
+    if action == "checkpoint":
+        monkeypatch.setattr("pytorch_lightning.Trainer.save_checkpoint", broken)
+    with pytest.warns(MesaWarning, match="is off.*act"):
+        run = train(EVERYTHING, monitor(EVERYTHING, on_alert=broken if action == "callable" else action))
+    assert not differences(expected, run.fingerprint)
+    assert run.metrics["mesa/disabled"] == 1
+    assert looks.number == 2
+
+
+def test_an_error_that_ends_the_monitor_can_end_the_run(monkeypatch):
+    """With on_error="raise" the error itself comes out, so that it can be found."""
+    inject("measure: a batch", monkeypatch)
+    with pytest.raises(InjectedError):
+        train(EVERYTHING, monitor(EVERYTHING, on_error="raise"))

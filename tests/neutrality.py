@@ -1,0 +1,412 @@
+"""A short training that notices every disturbance, and the comparison of two of them, bit by bit."""
+
+import random
+import tempfile
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.loggers.logger import Logger
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset
+from torchmetrics.classification import MulticlassAccuracy
+
+from lightning_mesa import Matches, MesaMonitor
+from lightning_mesa.errors import MesaWarning
+
+CHOICES = 4
+BATCHES, BATCH_SIZE, EPOCHS = 9, 8, 3  # an odd number of batches: with accumulation, looks fall between steps
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """One way to train and to watch.
+
+    Attributes:
+        precision: The trainer's.
+        accumulate: Batches per optimizer step.
+        clip: The trainer's gradient clipping.
+        workers: "none", "two" for the train loader, or "persistent": two for it and for the validation loader.
+        hook: Looks after each validation, or in on_train_batch_end ("batch").
+        dropout: Whether the model has dropout.
+        batch_norm: Whether the model has BatchNorm.
+        frozen: Whether a part with BatchNorm and dropout is kept in eval mode by the user.
+        augment: Global random stream that the datasets draw from at each item.
+        owned: Kind of generator that all datasets share and draw from at each item.
+        shared: Whether the train, validation and shifted loaders share a torch.Generator.
+        reference: The monitor's reference: the validation data, the train loader itself, or its dataset.
+    """
+
+    precision: str = "32-true"
+    accumulate: int = 1
+    clip: float | None = None
+    workers: str = "none"
+    hook: str = "batch"
+    dropout: bool = True
+    batch_norm: bool = True
+    frozen: bool = True
+    augment: str = "torch"
+    owned: str = "none"
+    shared: bool = False
+    reference: str = "val"
+
+
+class Images(Dataset):
+    """Items ``x [1, 6, 6], y [], z [], id []`` that are augmented each time they are read."""
+
+    def __init__(self, n: int, *, seed: int, confounded: bool, augment: str, generator: Any) -> None:
+        draw = torch.Generator().manual_seed(seed)
+        self.y = torch.randint(CHOICES, (n,), generator=draw)
+        self.z = self.y.clone() if confounded else torch.randint(CHOICES, (n,), generator=draw)
+        self.x = torch.randn(n, 1, 6, 6, generator=draw)
+        self.x[:, 0, 0, :CHOICES] += F.one_hot(self.y, CHOICES)
+        self.x[:, 0, 5, :CHOICES] += 3 * F.one_hot(self.z, CHOICES)
+        self.augment = augment
+        self.transforms = [{"noise": generator}]  # as deep as in a Compose
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def __getitem__(self, i: int) -> dict[str, Any]:
+        noise = {"none": lambda: 0.0, "torch": lambda: torch.randn(()).item(), "numpy": np.random.randn}
+        level = (noise | {"python": lambda: random.gauss(0, 1)})[self.augment]()
+        generator = self.transforms[0]["noise"]
+        if isinstance(generator, torch.Generator):
+            level += torch.randn((), generator=generator).item()
+        elif generator is not None:
+            level += generator.normal() if hasattr(generator, "normal") else generator.gauss(0, 1)
+        return {"x": self.x[i] + 0.3 * level, "y": self.y[i], "z": self.z[i], "id": i}
+
+
+OWNED: dict[str, Callable[[], Any]] = {
+    "none": lambda: None,
+    "torch": lambda: torch.Generator().manual_seed(7),
+    "numpy": lambda: np.random.default_rng(7),
+    "numpy legacy": lambda: np.random.RandomState(7),
+    "python": lambda: random.Random(7),
+}
+
+
+class Data(pl.LightningDataModule):
+    def __init__(self, configuration: Configuration) -> None:
+        super().__init__()
+        self.owned = OWNED[configuration.owned]()
+        self.generator = torch.Generator().manual_seed(3) if configuration.shared else None
+        options: dict[str, Any] = {"augment": configuration.augment, "generator": self.owned}
+        self.train_data = Images(BATCHES * BATCH_SIZE, seed=0, confounded=True, **options)
+        val_data = Images(20, seed=1, confounded=True, **options)
+        shifted_data = Images(24, seed=2, confounded=False, **options)
+        workers = {"num_workers": 2, "persistent_workers": configuration.workers == "persistent"}
+        in_train, in_val = configuration.workers != "none", configuration.workers == "persistent"
+        shuffled = {"shuffle": True, "generator": self.generator}
+        self.train = DataLoader(self.train_data, BATCH_SIZE, **shuffled, **(workers if in_train else {}))
+        self.val = DataLoader(val_data, 16, generator=self.generator, **(workers if in_val else {}))
+        self.shifted = DataLoader(shifted_data, 16, **shuffled)
+
+    def train_dataloader(self) -> DataLoader:
+        return self.train
+
+    def val_dataloader(self) -> DataLoader:
+        return self.val
+
+
+class Memory(nn.Module):
+    """Keeps what it has seen, in train and eval mode alike: one buffer is written, one is replaced."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("calls", torch.zeros((), dtype=torch.long))
+        self.register_buffer("mean", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        self.mean = 0.9 * self.mean + 0.1 * x.detach().mean()
+        return x - 0.01 * self.mean
+
+
+class Model(pl.LightningModule):
+    """Conv, BatchNorm, dropout, a frozen part, a stateful part, a lazily built table, metrics, a plateau scheduler."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 3, 3)
+        self.norm = nn.BatchNorm2d(3) if configuration.batch_norm else nn.Identity()
+        self.drop = nn.Dropout(0.3) if configuration.dropout else nn.Identity()
+        frozen = [nn.BatchNorm2d(3), nn.Dropout(0.5)] if configuration.frozen else []
+        self.frozen = nn.Sequential(*frozen).eval()  # as users freeze a part: once
+        self.memory = Memory()
+        self.head = nn.Linear(48, CHOICES)
+        self.train_accuracy = MulticlassAccuracy(CHOICES)
+        self.val_accuracy = MulticlassAccuracy(CHOICES)
+        self.batches_trained = 0
+        self.table: Tensor | None = None
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        self.batches_trained += self.trainer.training
+        return batch
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.table is None:
+            self.table = torch.linspace(0.5, 1.5, 48, device=x.device)
+        x = self.memory(self.frozen(self.drop(F.relu(self.norm(self.conv(x))))))
+        self.log("train/activation" if self.training else "val/activation", x.detach().float().mean())
+        return self.head(x.flatten(1) * self.table.to(x.dtype))
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        logits = self(batch["x"])
+        loss = F.cross_entropy(logits, batch["y"])
+        self.train_accuracy(logits, batch["y"])
+        self.log("train/loss", loss)
+        self.log("train/batches", float(self.batches_trained))
+        self.log("train/accuracy", self.train_accuracy, on_step=False, on_epoch=True)
+        return loss
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        logits = self(batch["x"])
+        loss = F.cross_entropy(logits, batch["y"])
+        self.val_accuracy(logits, batch["y"])
+        self.log("val/loss", loss, batch_size=len(logits))
+        self.log("val/accuracy", self.val_accuracy, batch_size=len(logits))
+        return logits
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.Adam(self.parameters(), lr=0.02)
+        scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=0, threshold=0.05)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": "val/loss"}}
+
+
+class MemoryLogger(Logger):
+    """Keeps all rows."""
+
+    def __init__(self, folder: str) -> None:
+        super().__init__()
+        self.folder = folder
+        self.rows: list[tuple[int | None, dict[str, float]]] = []
+
+    name = "memory"
+    version = 0
+
+    @property
+    def save_dir(self) -> str:
+        return self.folder
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        self.rows.append((step, dict(metrics)))
+
+    def log_hyperparams(self, *_: Any, **__: Any) -> None:
+        pass
+
+
+class Recorder(pl.Callback):
+    """What holds at the start of each batch; and, as users' callbacks do, it logs after the monitor's hooks."""
+
+    def __init__(self) -> None:
+        self.order: list[list[int]] = []
+        self.modes: list[dict[str, bool]] = []
+        self.ambient: list[dict[str, Any]] = []
+
+    def _record(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any) -> None:
+        self.order.append(batch["id"].tolist())
+        self.modes.append({name: part.training for name, part in pl_module.named_modules()})
+        self.ambient.append(
+            {
+                "grad mode": torch.is_grad_enabled(),
+                "inference mode": torch.is_inference_mode_enabled(),
+                "autocast": torch.is_autocast_enabled("cpu"),
+                "default type": str(torch.get_default_dtype()),
+                "stage": str(trainer.state.stage),
+                "gradients": [p.grad is not None for p in pl_module.parameters()],
+                "log": "log" in vars(pl_module),
+            }
+        )
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        self._record(trainer, pl_module, batch)
+
+    def on_validation_batch_start(self, trainer: Any, pl_module: Any, batch: Any, *_: Any) -> None:
+        self._record(trainer, pl_module, batch)
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        pl_module.log("callback/index", float(batch_idx))
+
+    def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        pl_module.log("callback/epoch", float(trainer.current_epoch))
+
+
+@dataclass
+class Run:
+    """A training that has ended.
+
+    Attributes:
+        fingerprint: Section -> everything that a monitor must not change.
+        looks: The steps at which a monitor has reported.
+        metrics: The final ``callback_metrics``.
+    """
+
+    fingerprint: dict[str, Any]
+    looks: list[int] = field(default_factory=list)
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+def train(
+    configuration: Configuration,
+    *callbacks: pl.Callback,
+    resume: Path | None = None,
+    save: Path | None = None,
+    **options: Any,
+) -> Run:
+    """Train for 27 batches, seeded; the validation comes three times an epoch, also between accumulated batches.
+
+    Args:
+        configuration: How.
+        callbacks: A monitor, or what disturbs.
+        resume: A checkpoint to go on from.
+        save: Where to write a checkpoint at the end.
+        options: Other arguments of the trainer.
+    """
+    pl.seed_everything(0, verbose=False)
+    data, module, recorder = Data(configuration), Model(configuration), Recorder()
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=UserWarning, module="pytorch_lightning|torch")
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+        logger = MemoryLogger(folder)
+        defaults: dict[str, Any] = {
+            "max_epochs": EPOCHS,
+            "val_check_interval": 3,
+            "num_sanity_val_steps": 1,
+            "log_every_n_steps": 1,
+            "accelerator": "cpu",
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+            "enable_checkpointing": False,
+        }
+        trainer = pl.Trainer(
+            default_root_dir=folder,
+            precision=configuration.precision,
+            accumulate_grad_batches=configuration.accumulate,
+            gradient_clip_val=configuration.clip,
+            logger=logger,
+            callbacks=[*callbacks, recorder],
+            **defaults | options,
+        )
+        trainer.fit(module, datamodule=data, ckpt_path=resume)
+        if save is not None:
+            trainer.save_checkpoint(save)
+    optimizer, scheduler = trainer.optimizers[0], trainer.lr_scheduler_configs[0].scheduler
+    fingerprint: dict[str, Any] = {
+        "weights": dict(module.state_dict()),
+        "optimizer": optimizer.state_dict(),
+        "scheduler": scheduler.state_dict(),
+        "random streams": {
+            "torch": torch.get_rng_state(),
+            "numpy": np.random.get_state(),
+            "python": random.getstate(),
+            "shared": data.generator and data.generator.get_state(),
+            "owned": generator_state(data.owned),
+        },
+        "log rows": [
+            (step, users) for step, row in logger.rows if (users := {k: v for k, v in row.items() if not _ours(k)})
+        ],
+        "final metrics": {k: v for k, v in trainer.callback_metrics.items() if not _ours(k)},
+        "modes": recorder.modes,
+        "batch order": recorder.order,
+        "ambient": recorder.ambient,
+    }
+    looks = [step for step, row in logger.rows if "mesa/gap/worst" in row]
+    return Run(fingerprint, looks, {key: float(value) for key, value in trainer.callback_metrics.items()})
+
+
+def _ours(key: str) -> bool:
+    return key.startswith("mesa")
+
+
+def generator_state(generator: Any) -> Any:
+    """The state of a generator of any kind, as a value."""
+    for attribute in ("get_state", "getstate"):
+        if hasattr(generator, attribute):
+            return getattr(generator, attribute)()
+    return None if generator is None else generator.bit_generator.state
+
+
+def monitor(configuration: Configuration, **options: Any) -> MesaMonitor:
+    """The monitor that a configuration asks for."""
+    options = {
+        "base": Matches("y"),
+        "proxies": [Matches("z")],
+        "reference": {"val": "val", "train": "datamodule.train", "dataset": "datamodule.train_data"}[
+            configuration.reference
+        ],
+        "shifted": {"apart": "datamodule.shifted"},
+        "inputs": "x",
+        "every_n_steps": {"batch": 2, "validation": None}[configuration.hook],
+    } | options
+    return MesaMonitor(**options)
+
+
+@lru_cache(maxsize=None)
+def baseline(configuration: Configuration) -> dict[str, Any]:
+    """The fingerprint without a monitor."""
+    return train(configuration).fingerprint
+
+
+def disturbed(configuration: Configuration, *callbacks: pl.Callback) -> dict[str, list[str]]:
+    """What a training with these callbacks changes; a monitor may fail on the way."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", MesaWarning)
+        return differences(baseline(configuration), train(configuration, *callbacks).fingerprint)
+
+
+def differences(expected: dict[str, Any], actual: dict[str, Any]) -> dict[str, list[str]]:
+    """Section -> what differs in it, bit by bit; empty if nothing does."""
+    found = {}
+    for section in expected.keys() | actual.keys():
+        a, b = _leaves(expected.get(section)), _leaves(actual.get(section))
+        lines = [
+            f"{path}: {_short(a.get(path, 'absent'))} became {_short(b.get(path, 'absent'))}"
+            for path in dict.fromkeys([*a, *b])
+            if path not in a or path not in b or not _same(a[path], b[path])
+        ]
+        if lines:
+            found[section] = lines
+    return found
+
+
+def _leaves(value: Any, path: str = "") -> dict[str, Any]:
+    if isinstance(value, dict):
+        items: Any = value.items()
+    elif isinstance(value, (list, tuple)):
+        items = enumerate(value)
+    else:
+        return {path: value}
+    leaves = {f"{path}/size": len(value)}
+    for key, part in items:
+        leaves |= _leaves(part, f"{path}/{key}")
+    return leaves
+
+
+def _same(a: Any, b: Any) -> bool:
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, Tensor):
+        return a.dtype == b.dtype and a.shape == b.shape and _bytes(a) == _bytes(b)
+    if isinstance(a, np.ndarray):
+        return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+    if isinstance(a, float):
+        return np.float64(a).tobytes() == np.float64(b).tobytes()
+    return bool(a == b)
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    return tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b""
+
+
+def _short(value: Any) -> str:
+    text = " ".join(str(value).split())
+    return text if len(text) < 80 else text[:77] + "..."
