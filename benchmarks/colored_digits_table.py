@@ -132,7 +132,7 @@ def picture(runs: list[Run], path: Path) -> None:
             axes.plot(steps, values, color=color, **style)
         axes.axvline(steps[run.alert_looks[0]], color="black", linestyle=":", linewidth=1.6 if i == 0 else 0.6)
     axes.text(
-        runs[0].looks[runs[0].alert_looks[0]][0][0].step + 4, 0.42, "first alert", rotation=90, va="center", ha="left"
+        runs[0].looks[runs[0].alert_looks[0]][0][0].step + 4, 0.22, "first alert", rotation=90, va="center", ha="left"
     )
     axes.set(xlabel="step", ylim=(-0.08, 1.05), title="Confounded run: what validation sees, and what it cannot see")
     axes.legend(loc="center right")
@@ -150,9 +150,7 @@ def main() -> None:
     logging.getLogger("lightning_mesa").setLevel(logging.ERROR)
 
     with tempfile.TemporaryDirectory() as folder:
-        runs = [
-            train(kind, seed, Path(folder) / f"{kind}-{seed}") for kind in RUNS for seed in range(options.seeds)
-        ]
+        runs = [train(kind, seed, Path(folder) / f"{kind}-{seed}") for kind in RUNS for seed in range(options.seeds)]
     text = (
         "# Three runs on colored digits\n\nMade by `python benchmarks/colored_digits_table.py --markdown "
         f"docs/colored_digits.md`: {options.seeds} seeds each, {MAX_EPOCHS} epochs, 500 items per distribution, nothing "

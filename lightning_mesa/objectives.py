@@ -152,14 +152,21 @@ class Matches(Objective):
                 f"objective {self.name!r}: the outputs have shape {list(outputs.shape)}; they must be [n, A], one "
                 "row per item and one column per choice. Pass outputs=, a function (outputs, batch) -> [n, A]."
             )
-        return outputs.argmax(-1) == self._targets(batch, outputs.shape[-1])
+        return outputs.argmax(-1) == self._targets(batch)
 
     def prescribes(self, batch: Any, num_choices: int) -> Tensor:
         """``[n, A]`` bool with the target's choice set."""
-        targets = self._targets(batch, num_choices)
-        return targets[:, None] == torch.arange(num_choices, device=targets.device)
+        targets = self._targets(batch)
+        prescribed = targets[:, None] == torch.arange(num_choices, device=targets.device)
+        if not prescribed.any(1).all():
+            raise ConfigurationError(
+                f"objective {self.name!r}: targets range from {int(targets.min())} to {int(targets.max())}, but the "
+                f"outputs have {num_choices} choices, 0 to {num_choices - 1}. If the choices are not the last dimension "
+                "of the model's outputs, pass outputs=."
+            )
+        return prescribed
 
-    def _targets(self, batch: Any, num_choices: int) -> Tensor:
+    def _targets(self, batch: Any) -> Tensor:
         what = f"objective {self.name!r}"
         target = self.target(batch) if callable(self.target) else pick(batch, self.target, what)
         target = torch.as_tensor(target)
@@ -167,12 +174,6 @@ class Matches(Objective):
             raise ConfigurationError(
                 f"{what}: the target has shape {list(target.shape)} and type {target.dtype}; it must be [n] "
                 "integers, one choice per item. Pass a callable that computes it from the batch."
-            )
-        if len(target) and not (int(target.min()) >= 0 and int(target.max()) < num_choices):
-            raise ConfigurationError(
-                f"{what}: targets range from {int(target.min())} to {int(target.max())}, but the outputs have "
-                f"{num_choices} choices, 0 to {num_choices - 1}. If the choices are not the last dimension of "
-                "the model's outputs, pass outputs=."
             )
         return target
 

@@ -1,7 +1,7 @@
 """One call of the trainer: the distributions that were found, and a look at them."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,11 +11,14 @@ from lightning_mesa.distributions import Items, LoaderDistribution, named_distri
 from lightning_mesa.errors import ConfigurationError
 from lightning_mesa.measures import MEASURES, Stamp
 from lightning_mesa.objectives import Hypotheses
-from lightning_mesa.observe.forward import Reading, observe
+from lightning_mesa.observe.forward import Reading, joined, observe
 from lightning_mesa.observe.isolation import no_trace, random_streams
 from lightning_mesa.observe.loaders import item_loader
-from lightning_mesa.records import Finding, Role
+from lightning_mesa.records import Behavior, Finding, Role
 from lightning_mesa.report.progress import progress
+
+CHUNK = 100_000
+"""Items times choices that are measured at once."""
 
 
 class Session:
@@ -97,7 +100,7 @@ class Session:
         ):
             for where in self.items:
                 seen = 0
-                for behavior in self._observe(where, self.limit_batches, started):
+                for behavior in _in_chunks(self._observe(where, self.limit_batches, started)):
                     seen += behavior.n
                     for measure in measures:
                         measure.update(behavior)
@@ -136,7 +139,7 @@ class Session:
                 "where they come apart."
             )
 
-    def _observe(self, where: str, limit_batches: int | None, started: float) -> Iterable[Any]:
+    def _observe(self, where: str, limit_batches: int | None, started: float) -> Iterable[Behavior]:
         loader = item_loader(
             self.items[where],
             batch_size=self.batch_sizes[where],
@@ -158,6 +161,19 @@ def check_apart(reference: Iterable[str], shifted: Iterable[str]) -> None:
     """
     for name in set(reference) & set(shifted):
         raise ConfigurationError(f"{name!r} names a reference and a shifted distribution: give them different names.")
+
+
+def _in_chunks(behaviors: Iterable[Behavior]) -> Iterator[Behavior]:
+    """Join small batches: a measure's work is per call more than per item."""
+    chunk: list[Behavior] = []
+    for behavior in behaviors:
+        chunk.append(behavior)
+        choices = max((p.shape[1] for p in behavior.prescribed.values()), default=1)
+        if sum(b.n for b in chunk) * choices >= CHUNK:
+            yield joined(chunk)
+            chunk = []
+    if chunk:
+        yield joined(chunk)
 
 
 def _offered(trainer: Any, pl_module: Any) -> dict[str, LoaderDistribution]:

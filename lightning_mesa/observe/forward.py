@@ -170,6 +170,32 @@ def behave(name: str, batch: Any, outputs: Tensor, hypotheses: Hypotheses, readi
     return Behavior(name, n, scores, frozenset(binary), prescribed, uniform, chosen, groups, ids)
 
 
+def joined(behaviors: Sequence[Behavior]) -> Behavior:
+    """Several batches of one distribution as one."""
+    if len(behaviors) == 1:
+        return behaviors[0]
+    first = behaviors[0]
+    groups = {label for behavior in behaviors for label in behavior.groups}
+    return Behavior(
+        distribution=first.distribution,
+        n=sum(behavior.n for behavior in behaviors),
+        scores=_cat([behavior.scores for behavior in behaviors]),
+        binary=first.binary,
+        prescribed=_cat([behavior.prescribed for behavior in behaviors]),
+        uniform_scores=_cat([behavior.uniform_scores for behavior in behaviors]),
+        chosen=None if first.chosen is None else torch.cat([b.chosen for b in behaviors if b.chosen is not None]),
+        groups={
+            label: torch.cat([b.groups.get(label, torch.zeros(b.n, dtype=torch.bool)) for b in behaviors])
+            for label in groups
+        },
+        ids=None if first.ids is None else torch.cat([b.ids for b in behaviors if b.ids is not None]),
+    )
+
+
+def _cat(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
 def _checked(objective: Objective, score: Tensor, n: int) -> Tensor:
     """The score on the CPU, or what is wrong with it."""
     what = f"objective {objective.name!r}"

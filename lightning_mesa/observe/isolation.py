@@ -17,7 +17,8 @@ from torch import nn
 
 _WALK_LIMIT = 2_000
 _ENTRIES = 100
-_TRAINER = ("trainer", "_trainer", "_fabric")
+# What leads away from what an object owns: the trainer, which knows everything, and the machinery of a module.
+_LEADS_AWAY = {"trainer", "_trainer", "_fabric"} | (set(vars(nn.Module())) - {"_modules"})
 _NO_OWNERS = (str, bytes, int, float, torch.Tensor, type, FunctionType, ModuleType, random.SystemRandom)
 
 
@@ -27,10 +28,15 @@ def random_streams(seed: int) -> Iterator[None]:
     numpy = sys.modules.get("numpy")
     torch_state, python_state = torch.get_rng_state(), random.getstate()
     numpy_state = numpy.random.get_state() if numpy else None
+    # Devices in use only: torch.manual_seed would queue a seeding for CUDA that outlives the look.
     cuda_states = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None  # type: ignore[no-untyped-call]
     mps_state = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
     try:
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
+        if cuda_states is not None:
+            torch.cuda.manual_seed_all(seed)
+        if mps_state is not None:
+            torch.mps.manual_seed(seed)
         random.seed(seed)
         if numpy:
             numpy.random.seed(seed % 2**32)
@@ -145,8 +151,7 @@ def _log_nothing(*_: Any, **__: Any) -> None:
 def _owned_generators(owners: tuple[object, ...]) -> list[Any]:
     """Walk from the owners through attributes, lists and dicts, nearest first.
 
-    The walk is bounded, as it runs at every look: it passes over the trainer, which knows everything, and
-    over all but the first entries of containers, which are data.
+    The walk is bounded, as it runs at every look: of containers it reads the first entries, the rest are data.
     """
     numpy = sys.modules.get("numpy")
     kinds: tuple[type, ...] = (torch.Generator, random.Random)
@@ -167,7 +172,7 @@ def _owned_generators(owners: tuple[object, ...]) -> list[Any]:
         elif isinstance(item, (list, tuple, set, frozenset)):
             queue.extend(islice(item, _ENTRIES))
         elif hasattr(item, "__dict__"):
-            queue.extend(value for name, value in vars(item).items() if name not in _TRAINER)
+            queue.extend(value for name, value in vars(item).items() if name not in _LEADS_AWAY)
     return found
 
 
