@@ -16,9 +16,9 @@ from itertools import groupby
 from pathlib import Path
 
 import pytorch_lightning as pl
-from colored_digits import RUNS, ColoredDigitsModule, SmallConvNet, mesa_monitor
 from matplotlib.figure import Figure
 
+from colored_digits import RUNS, ColoredDigitsModule, SmallConvNet, mesa_monitor
 from lightning_mesa import Alarm, read_journal
 from lightning_mesa.evidence.alarm import Judgement
 from lightning_mesa.records import Finding
@@ -80,8 +80,8 @@ def judge_again(path: Path, looks: int | None) -> Iterator[tuple[list[Finding], 
 
 
 def table(runs: list[Run]) -> Iterator[str]:
-    yield "| run | seed | alerts and warnings | gate opens at look | first of them at look (step) | looks "
-    yield "| accuracy on val: then, end | competence at digit, color on the shifted set: then, end | regime at the end |\n"
+    yield "| run | seed | alerts and warnings | gate opens at look | first alert at look (step) | looks "
+    yield "| accuracy on val: then, end | competence at digit, color when shifted: then, end | regime at the end |\n"
     yield "|---|---|---|---|---|---|---|---|---|\n"
     for run in runs:
         last = len(run.looks) - 1
@@ -153,8 +153,8 @@ def main() -> None:
         runs = [train(kind, seed, Path(folder) / f"{kind}-{seed}") for kind in RUNS for seed in range(options.seeds)]
     text = (
         "# Three runs on colored digits\n\nMade by `python benchmarks/colored_digits_table.py --markdown "
-        f"docs/colored_digits.md`: {options.seeds} seeds each, {MAX_EPOCHS} epochs, 500 items per distribution, nothing "
-        "stopped.\n\n" + "".join(table(runs)) + "\n## Looks whose regime differs from the final one\n\n"
+        f"docs/colored_digits.md`: {options.seeds} seeds each, {MAX_EPOCHS} epochs, 500 items per distribution, "
+        "nothing stopped.\n\n" + "".join(table(runs)) + "\n## Looks whose regime differs from the final one\n\n"
         "All of them; a regime other than undetermined here is wrong on the way.\n\n" + "".join(on_the_way(runs))
     )
     print(text)

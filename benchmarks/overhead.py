@@ -2,11 +2,11 @@
 
     python benchmarks/overhead.py
 
-A look is everything from the first batch to the last logger (observe, measure, judge, publish); figures, which are drawn
-only at alerts and at the end, are timed apart. The bare pass is a loop over plain DataLoaders of the same data: eval
-mode, no gradients, one forward pass per item. Both run in turn, in one process, within one ``Trainer.fit``; an idle step
-is compared with its neighbors in the same fit, from which the callback is taken out. Ratios of medians, with the spread of
-the middle half.
+A look is everything from the first batch to the last logger (observe, measure, judge, publish); figures, which are
+drawn only at alerts and at the end, are timed apart. The bare pass is a loop over plain DataLoaders of the same data:
+eval mode, no gradients, one forward pass per item. Both run in turn, in one process, within one ``Trainer.fit``; an
+idle step is compared with its neighbors in the same fit, from which the callback is taken out. Ratios of medians, with
+the spread of the middle half.
 """
 
 import argparse
@@ -15,16 +15,17 @@ import statistics
 import tempfile
 import time
 import warnings
+from itertools import pairwise
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from colored_digits import ColoredDigitsModule, SmallConvNet
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
+from colored_digits import ColoredDigitsModule, SmallConvNet
 from lightning_mesa import Matches, MesaMonitor
 
 
@@ -68,7 +69,7 @@ class ResNet18(SmallConvNet):
     def __init__(self) -> None:
         super().__init__()
         widths = [64, 64, 64, 128, 128, 256, 256, 512, 512]
-        blocks = [Block(a, b, 1 if a == b else 2) for a, b in zip(widths, widths[1:], strict=False)]
+        blocks = [Block(a, b, 1 if a == b else 2) for a, b in pairwise(widths)]
         stem = [nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(3, 2, 1)]
         self.net = nn.Sequential(*stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 10))
 
@@ -189,7 +190,7 @@ def idle(steps: int, every_n_steps: int | None) -> None:
             num_sanity_val_steps=0,
         )
         trainer.fit(model, datamodule=ColoredDigitsModule("confounded", batch_size=8))
-    times = [1e6 * (b - a) for a, b in zip(model.starts, model.starts[1:], strict=False)][200:]
+    times = [1e6 * (b - a) for a, b in pairwise(model.starts)][200:]
     # A step in turn with its neighbor: drift of the machine cancels.
     differences = [on - off for off, on in zip(times[0::2], times[1::2], strict=False)]
     low, middle, high = statistics.quantiles(differences, n=4)
@@ -213,9 +214,8 @@ def main() -> None:
     logging.getLogger("lightning_mesa").setLevel(logging.ERROR)
     pl.seed_everything(0, verbose=False)
     print("One look over a bare forward pass (two distributions, three objectives):\n")
-    print(
-        "| model | items | looks | bare pass | look | ratio | middle half | figure, apart |\n|---|---|---|---|---|---|---|---|"
-    )
+    print("| model | items | looks | bare pass | look | ratio | middle half | figure, apart |")
+    print("|---|---|---|---|---|---|---|---|")
     look("colored digits ConvNet", SmallConvNet(), 8, 500, options.looks, 64)
     look("ResNet-18, 64 x 64", ResNet18(), 64, 256, max(6, options.looks // 6), 64)
     print("\nAn idle step, in turn with steps without the callback:\n")

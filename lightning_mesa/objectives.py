@@ -161,8 +161,8 @@ class Matches(Objective):
         if not prescribed.any(1).all():
             raise ConfigurationError(
                 f"objective {self.name!r}: targets range from {int(targets.min())} to {int(targets.max())}, but the "
-                f"outputs have {num_choices} choices, 0 to {num_choices - 1}. If the choices are not the last dimension "
-                "of the model's outputs, pass outputs=."
+                f"outputs have {num_choices} choices, 0 to {num_choices - 1}. If the choices are not the last "
+                "dimension of the model's outputs, pass outputs=."
             )
         return prescribed
 

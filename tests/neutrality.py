@@ -5,11 +5,12 @@ import tempfile
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers.logger import Logger
@@ -258,6 +259,7 @@ class Run:
 def train(
     configuration: Configuration,
     *callbacks: pl.Callback,
+    data_module: Callable[[Configuration], Data] = Data,
     resume: Path | None = None,
     save: Path | None = None,
     **options: Any,
@@ -267,12 +269,13 @@ def train(
     Args:
         configuration: How.
         callbacks: A monitor, or what disturbs.
+        data_module: Makes the data.
         resume: A checkpoint to go on from.
         save: Where to write a checkpoint at the end.
         options: Other arguments of the trainer.
     """
     pl.seed_everything(0, verbose=False)
-    data, module, recorder = Data(configuration), Model(configuration), Recorder()
+    data, module, recorder = data_module(configuration), Model(configuration), Recorder()
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=UserWarning, module="pytorch_lightning|torch")
         warnings.filterwarnings("ignore", message=".*LeafSpec.*")
@@ -350,7 +353,24 @@ def monitor(configuration: Configuration, **options: Any) -> MesaMonitor:
     return MesaMonitor(**options)
 
 
-@lru_cache(maxsize=None)
+class Looks:
+    """Counts looks, and says whether one is going on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.number, self.inside = 0, False
+        original = MesaMonitor._look
+
+        def look(*args: Any, **kwargs: Any) -> None:
+            self.number, self.inside = self.number + 1, True
+            try:
+                original(*args, **kwargs)
+            finally:
+                self.inside = False
+
+        monkeypatch.setattr(MesaMonitor, "_look", look)
+
+
+@cache
 def baseline(configuration: Configuration) -> dict[str, Any]:
     """The fingerprint without a monitor."""
     return train(configuration).fingerprint

@@ -12,6 +12,7 @@ from lightning_mesa.errors import ConfigurationError
 from lightning_mesa.measures import MEASURES, Stamp
 from lightning_mesa.objectives import Hypotheses
 from lightning_mesa.observe.forward import Reading, joined, observe
+from lightning_mesa.observe.generators import generators
 from lightning_mesa.observe.isolation import no_trace, random_streams
 from lightning_mesa.observe.loaders import item_loader
 from lightning_mesa.records import Behavior, Finding, Role
@@ -60,7 +61,7 @@ class Session:
         if trainer.fast_dev_run:
             self.limit_batches = min(int(trainer.fast_dev_run), limit_batches or int(trainer.fast_dev_run))
         # Factories and dataloader hooks may draw random numbers.
-        with random_streams(seed):
+        with random_streams(seed), generators(pl_module, trainer.datamodule):
             if shifted is None:
                 shifted = _offered(trainer, pl_module)
                 check_apart(reference, shifted)

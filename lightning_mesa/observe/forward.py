@@ -148,23 +148,26 @@ def behave(name: str, batch: Any, outputs: Tensor, hypotheses: Hypotheses, readi
         ConfigurationError: If a score, target or group label has the wrong shape or range.
     """
     n = len(outputs)
-    known = ~outputs.flatten(1).isnan().any(1).cpu() if outputs.ndim > 1 else ~outputs.isnan().cpu()
+    discrete = outputs.ndim == 2
     scores: dict[str, Tensor] = {}
     prescribed: dict[str, Tensor] = {}
     uniform: dict[str, Tensor] = {}
     binary: set[str] = set()
     for objective in hypotheses.all:
         score = _checked(objective, objective.score(batch, outputs), n)
-        if score.dtype == torch.bool:
-            binary.add(objective.name)
-        scores[objective.name] = score.double().where(known & score.isfinite(), torch.nan)
-        prescription = objective.prescribes(batch, outputs.shape[-1]) if outputs.ndim == 2 else None
+        scores[objective.name] = score.double()
+        prescription = objective.prescribes(batch, outputs.shape[1]) if discrete else None
         if prescription is not None:
             prescribed[objective.name] = _fits(objective, prescription, outputs).cpu()
+        if score.dtype == torch.bool:
+            binary.add(objective.name)
         if objective.chance is None and (prescription is None or score.dtype != torch.bool):
-            chance = _checked(objective, objective.score(batch, torch.zeros_like(outputs)), n)
-            uniform[objective.name] = chance.double()
-    chosen = outputs.argmax(1).cpu().where(known, -1) if outputs.ndim == 2 else None
+            uniform[objective.name] = _checked(objective, objective.score(batch, torch.zeros_like(outputs)), n).double()
+    chosen = outputs.argmax(1).cpu() if discrete else None
+    unknown = (outputs.flatten(1).isnan().any(1) if outputs.ndim > 1 else outputs.isnan()).cpu()
+    if unknown.any():
+        scores = {objective: score.masked_fill(unknown, torch.nan) for objective, score in scores.items()}
+        chosen = None if chosen is None else chosen.masked_fill(unknown, -1)
     ids = None if reading.ids is None else _labels(batch, reading.ids, n, "ids").long()
     groups = {label: mask for key in reading.groups for label, mask in _group_masks(batch, key, n)}
     return Behavior(name, n, scores, frozenset(binary), prescribed, uniform, chosen, groups, ids)
@@ -217,7 +220,7 @@ def _checked(objective: Objective, score: Tensor, n: int) -> Tensor:
             f"{what} gave scores from {float(finite.min()):g} to {float(finite.max()):g}, outside its bounds "
             f"[{low:g}, {high:g}]: pass bounds= that hold for every item."
         )
-    return score.clamp(low, high)
+    return score.clamp(low, high).where(score.isfinite(), torch.nan)
 
 
 def _fits(objective: Objective, prescription: Tensor, outputs: Tensor) -> Tensor:

@@ -5,21 +5,14 @@ Each context manager keeps one thing; what was measured to leak is listed in ``d
 
 import random
 import sys
-from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from itertools import islice
-from types import FunctionType, ModuleType
 from typing import Any
 
 import torch
 from torch import nn
 
-_WALK_LIMIT = 2_000
-_ENTRIES = 100
-# What leads away from what an object owns: the trainer, which knows everything, and the machinery of a module.
-_LEADS_AWAY = {"trainer", "_trainer", "_fabric"} | (set(vars(nn.Module())) - {"_modules"})
-_NO_OWNERS = (str, bytes, int, float, torch.Tensor, type, FunctionType, ModuleType, random.SystemRandom)
+from lightning_mesa.observe.generators import generators
 
 
 @contextmanager
@@ -53,17 +46,6 @@ def random_streams(seed: int) -> Iterator[None]:
 
 
 @contextmanager
-def generators(*owners: object) -> Iterator[None]:
-    """Restore the random generators that these objects (datasets, samplers, loaders, modules) own."""
-    kept: list[tuple[Any, Any]] = [(generator, _state(generator)) for generator in _owned_generators(owners)]
-    try:
-        yield
-    finally:
-        for generator, state in kept:
-            _set_state(generator, state)
-
-
-@contextmanager
 def eval_mode(module: nn.Module) -> Iterator[None]:
     """Put every sub-module in eval mode; give each its own mode back (users freeze some on purpose)."""
     # The attribute, not .eval() and .train(): users override those.
@@ -81,32 +63,45 @@ def eval_mode(module: nn.Module) -> Iterator[None]:
 def buffers(module: nn.Module) -> Iterator[None]:
     """Restore the buffers: some modules write or replace theirs in eval mode too (counters, caches)."""
     kept = [
-        (part, name, buffer, buffer.detach().clone())
+        (
+            part,
+            {
+                name: (buffer, None if buffer is None else buffer.detach().clone())
+                for name, buffer in part._buffers.items()
+            },
+        )
         for part in module.modules()
-        for name, buffer in part.named_buffers(recurse=False)
     ]
     try:
         yield
     finally:
         with torch.no_grad():
-            for part, name, buffer, before in kept:
-                buffer.copy_(before)
-                part._buffers[name] = buffer
+            for part, before in kept:
+                for _, (buffer, value) in before.items():
+                    # An expanded tensor cannot be written in place, so nobody has.
+                    if buffer is not None and value is not None and 0 not in buffer.stride():
+                        buffer.copy_(value)
+                part._buffers.clear()
+                part._buffers.update({name: buffer for name, (buffer, _) in before.items()})
+                part._non_persistent_buffers_set &= before.keys()
 
 
 @contextmanager
 def muted_logging(module: nn.Module) -> Iterator[None]:
     """Swallow what a forward pass logs with ``self.log``: it would mix with the user's own training logs."""
-    names = ("log", "log_dict")
-    kept = {name: vars(module)[name] for name in names if name in vars(module)}
+    # Nested LightningModules log too. The hook's name: Lightning forgets to put it back when a batch hook raises.
+    parts = [part for part in module.modules() if hasattr(part, "log") and hasattr(part, "log_dict")]
+    names = ("log", "log_dict", "_current_fx_name")
+    kept = [{name: vars(part)[name] for name in names if name in vars(part)} for part in parts]
     try:
-        for name in names:
-            vars(module)[name] = _log_nothing
+        for part in parts:
+            vars(part)["log"] = vars(part)["log_dict"] = _log_nothing
         yield
     finally:
-        for name in names:
-            vars(module).pop(name, None)
-        vars(module).update(kept)
+        for part, before in zip(parts, kept, strict=True):
+            for name in names:
+                vars(part).pop(name, None)
+            vars(part).update(before)
 
 
 @contextmanager
@@ -133,7 +128,7 @@ def no_trace(trainer: Any, module: nn.Module, seed: int, *owners: object) -> Ite
     with ExitStack() as stack:
         for context in (
             random_streams(seed),
-            generators(module, *owners),
+            generators(module, getattr(trainer, "datamodule", None), *owners),
             eval_mode(module),
             buffers(module),
             muted_logging(module),
@@ -146,50 +141,3 @@ def no_trace(trainer: Any, module: nn.Module, seed: int, *owners: object) -> Ite
 
 def _log_nothing(*_: Any, **__: Any) -> None:
     """Stands in for ``LightningModule.log`` during a look."""
-
-
-def _owned_generators(owners: tuple[object, ...]) -> list[Any]:
-    """Walk from the owners through attributes, lists and dicts, nearest first.
-
-    The walk is bounded, as it runs at every look: of containers it reads the first entries, the rest are data.
-    """
-    numpy = sys.modules.get("numpy")
-    kinds: tuple[type, ...] = (torch.Generator, random.Random)
-    if numpy:
-        kinds += (numpy.random.Generator, numpy.random.RandomState, numpy.random.BitGenerator)
-    found: list[Any] = []
-    seen: set[int] = set()
-    queue: deque[object] = deque(owners)
-    while queue and len(seen) < _WALK_LIMIT:
-        item = queue.popleft()
-        if item is None or id(item) in seen or isinstance(item, _NO_OWNERS):
-            continue
-        seen.add(id(item))
-        if isinstance(item, kinds):
-            found.append(item)
-        elif isinstance(item, dict):
-            queue.extend(islice(item.values(), _ENTRIES))
-        elif isinstance(item, (list, tuple, set, frozenset)):
-            queue.extend(islice(item, _ENTRIES))
-        elif hasattr(item, "__dict__"):
-            queue.extend(value for name, value in vars(item).items() if name not in _LEADS_AWAY)
-    return found
-
-
-def _state(generator: Any) -> Any:
-    if isinstance(generator, torch.Generator):
-        return generator.get_state()
-    if isinstance(generator, random.Random):
-        return generator.getstate()
-    if hasattr(generator, "get_state"):
-        return generator.get_state()
-    return getattr(generator, "bit_generator", generator).state
-
-
-def _set_state(generator: Any, state: Any) -> None:
-    if isinstance(generator, random.Random):
-        generator.setstate(state)
-    elif hasattr(generator, "set_state"):
-        generator.set_state(state)
-    else:
-        getattr(generator, "bit_generator", generator).state = state

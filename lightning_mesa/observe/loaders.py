@@ -20,9 +20,6 @@ from torch.utils.data import (
 
 from lightning_mesa.errors import ConfigurationError
 
-# These visit every item of the dataset once, in some order; the order does not matter to us.
-_WHOLE_DATASET = (SequentialSampler, RandomSampler, DistributedSampler)
-
 
 def item_loader(
     items: "DataLoader[Any] | Dataset[Any]", *, batch_size: int, seed: int, rank: int = 0, world_size: int = 1
@@ -44,6 +41,8 @@ def item_loader(
     generator = torch.Generator().manual_seed(seed)
     if not isinstance(items, DataLoader):
         if isinstance(items, IterableDataset):
+            if world_size > 1:
+                raise ConfigurationError("an IterableDataset cannot be shared between processes: use a map-style one.")
             return DataLoader(items, batch_size=batch_size, generator=generator)
         return DataLoader(
             items, batch_size=batch_size, sampler=range(rank, _length(items), world_size), generator=generator
@@ -75,9 +74,10 @@ def item_loader(
 
 
 def _indices(sampler: Any, dataset: "Dataset[Any]") -> Sequence[Any]:
-    if isinstance(sampler, _WHOLE_DATASET) and not getattr(sampler, "replacement", False):
+    if isinstance(sampler, DistributedSampler):  # this process's share of them, by Lightning or the user
         return range(_length(dataset))
-    return list(sampler)
+    shuffles = type(sampler) in (SequentialSampler, RandomSampler) and not getattr(sampler, "replacement", False)
+    return range(_length(dataset)) if shuffles and len(sampler) == _length(dataset) else list(sampler)
 
 
 def _length(dataset: "Dataset[Any]") -> int:

@@ -9,14 +9,26 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from neutrality import Configuration, Images, Memory, MemoryLogger, Model, baseline, differences, monitor, train
 
-from lightning_mesa import Matches, MesaMonitor
+from lightning_mesa import Matches
 from lightning_mesa.errors import MesaWarning
 from lightning_mesa.evidence.alarm import Alarm
 from lightning_mesa.measures import Capability, ObjectiveGap
 from lightning_mesa.records import Alert
 from lightning_mesa.report import journal, publish
+from neutrality import (
+    Configuration,
+    Data,
+    Images,
+    Looks,
+    Memory,
+    MemoryLogger,
+    Model,
+    baseline,
+    differences,
+    monitor,
+    train,
+)
 
 LEVELS: dict[str, list[Any]] = {
     "precision": ["32-true", "bf16-mixed", "bf16-true"],
@@ -125,6 +137,40 @@ def test_writing_checkpoints_is_neutral(monkeypatch):
     assert seen == run.looks
 
 
+class AugmentsBatches(Data):
+    """Draws from a generator of its own for each batch, as augmentation on the device does."""
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        return batch | {"x": batch["x"] + float(self.owned.normal())}
+
+
+class MakesData(Data):
+    """Draws from a generator of its own when it is asked for the shifted items."""
+
+    @property
+    def shifted(self) -> Images:
+        seed = int(self.owned.integers(1000))
+        return Images(24, seed=seed, confounded=False, augment="none", generator=None)
+
+    @shifted.setter
+    def shifted(self, _: Any) -> None:
+        pass
+
+
+@pytest.mark.parametrize("data_module", [AugmentsBatches, MakesData])
+def test_generators_that_the_data_module_owns_are_left_alone(data_module):
+    class Owning(data_module):
+        """The datasets do not know the generator."""
+
+        def __init__(self, configuration: Configuration) -> None:
+            super().__init__(replace(configuration, owned="none"))
+            self.owned = np.random.default_rng(7)
+
+    without = train(Configuration(), data_module=Owning)
+    run = train(Configuration(), monitor(Configuration(), on_error="raise"), data_module=Owning)
+    assert not differences(without.fingerprint, run.fingerprint)
+
+
 @pytest.mark.parametrize("hook", ["batch", "validation"])
 def test_a_resumed_training_is_neutral(hook, tmp_path):
     """The monitor goes on with its memory, and reads a batch of each distribution before the first step."""
@@ -135,23 +181,6 @@ def test_a_resumed_training_is_neutral(hook, tmp_path):
     assert not differences(without.fingerprint, run.fingerprint)
     assert run.looks
     assert min(run.looks) > 5
-
-
-class Looks:
-    """Counts looks, and says whether one is going on."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.number, self.inside = 0, False
-        original = MesaMonitor._look
-
-        def look(*args: Any, **kwargs: Any) -> None:
-            self.number, self.inside = self.number + 1, True
-            try:
-                original(*args, **kwargs)
-            finally:
-                self.inside = False
-
-        monkeypatch.setattr(MesaMonitor, "_look", look)
 
 
 class InjectedError(Exception):

@@ -1,0 +1,282 @@
+"""The user's items, each once and in order, and the user's loader never iterated."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    DistributedSampler,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+    get_worker_info,
+)
+
+from lightning_mesa.errors import ConfigurationError
+from lightning_mesa.observe.isolation import generators
+from lightning_mesa.observe.loaders import item_loader
+
+
+class Numbers(Dataset):
+    """Items 0, 1, 2, ..."""
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __getitem__(self, i: int) -> int:
+        if not 0 <= i < self.n:
+            raise IndexError(i)
+        return int(i)
+
+
+class Noisy(Numbers):
+    """Items that draw from the random stream of the process that reads them."""
+
+    def __getitem__(self, i: int) -> float:
+        return i + torch.rand(()).item()
+
+
+class Stream(IterableDataset):
+    """Items 0, 1, 2, ..., without a length, shared by the workers."""
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+
+    def __iter__(self) -> Any:
+        worker = get_worker_info()
+        return iter(range(worker.id if worker else 0, self.n, worker.num_workers if worker else 1))
+
+
+class NoLength(Dataset):
+    def __getitem__(self, i: int) -> int:
+        return i
+
+
+class Never(DataLoader):
+    """A user's loader that must not be iterated."""
+
+    def __iter__(self) -> Any:
+        raise AssertionError("the user's loader was iterated")
+
+
+class Pairs:
+    """A user's batch sampler."""
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+
+    def __iter__(self) -> Any:
+        return iter([[i, i + 1] for i in range(0, self.n, 2)])
+
+    def __len__(self) -> int:
+        return self.n // 2
+
+
+class Backwards(SequentialSampler):
+    """A user's own kind of a sampler of torch's."""
+
+    def __iter__(self) -> Any:
+        return reversed(range(len(self.data_source)))
+
+
+def as_list(batch: Any) -> list[int]:
+    return list(batch)
+
+
+def batches(items: Any, **options: Any) -> list[list[int]]:
+    loader = item_loader(items, **{"batch_size": 4, "seed": 0} | options)
+    return [batch.tolist() if isinstance(batch, torch.Tensor) else batch for batch in loader]
+
+
+def flat(items: Any, **options: Any) -> list[int]:
+    return [item for batch in batches(items, **options) for item in (batch if isinstance(batch, list) else [batch])]
+
+
+WHOLE = {
+    "a dataset": lambda n: Numbers(n),
+    "a loader": lambda n: Never(Numbers(n), 3),
+    "a shuffling loader": lambda n: Never(Numbers(n), 3, shuffle=True),
+    "a loader that drops the last batch": lambda n: Never(Numbers(n), 3, drop_last=True),
+    "a distributed sampler": lambda n: Never(
+        Numbers(n), 3, sampler=DistributedSampler(Numbers(n), num_replicas=2, rank=1)
+    ),
+    "a batch sampler of torch's": lambda n: Never(
+        Numbers(n), batch_sampler=BatchSampler(RandomSampler(Numbers(n)), 3, drop_last=True)
+    ),
+    "no batching": lambda n: Never(Numbers(n), batch_size=None),
+    "no batching, shuffled": lambda n: Never(Numbers(n), batch_size=None, shuffle=True),
+}
+
+
+@pytest.mark.parametrize("items", WHOLE)
+def test_every_item_is_read_once_and_in_order(items):
+    assert flat(WHOLE[items](10)) == list(range(10))
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 8, 9])
+@pytest.mark.parametrize("items", WHOLE)
+def test_the_ranks_share_the_items_without_padding(items, n):
+    """A padded share would count some items twice."""
+    shares = [flat(WHOLE[items](n), rank=rank, world_size=3) for rank in range(3)]
+    assert sorted(item for share in shares for item in share) == list(range(n))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_a_dataset_takes_the_batch_size_given_and_a_loader_its_own():
+    assert [len(batch) for batch in batches(Numbers(10), batch_size=4)] == [4, 4, 2]
+    assert [len(batch) for batch in batches(Never(Numbers(10), 3), batch_size=4)] == [3, 3, 3, 1]
+    assert [len(batch) for batch in batches(Never(Stream(10), 3), batch_size=4)] == [3, 3, 3, 1]
+    assert batches(Never(Numbers(3), batch_size=None), batch_size=4) == [0, 1, 2]
+
+
+def test_how_the_user_loads_is_kept():
+    def started(worker: int) -> None:
+        pass
+
+    users = Never(
+        Numbers(10),
+        3,
+        num_workers=2,
+        collate_fn=as_list,
+        timeout=7,
+        worker_init_fn=started,
+        prefetch_factor=5,
+        multiprocessing_context="spawn",
+        persistent_workers=True,
+    )
+    ours = item_loader(users, batch_size=4, seed=0)
+    for option in ("num_workers", "collate_fn", "timeout", "worker_init_fn", "prefetch_factor", "pin_memory"):
+        assert getattr(ours, option) == getattr(users, option), option
+    assert ours.multiprocessing_context.get_start_method() == "spawn"
+    assert ours.dataset is users.dataset
+    assert not ours.persistent_workers  # ours lives for one look
+
+
+@pytest.mark.parametrize("items", [Never(Numbers(10), 3, num_workers=2), Never(Stream(10), 3, num_workers=2)])
+def test_workers_read_each_item_once(items):
+    assert sorted(flat(items)) == list(range(10))
+
+
+def test_a_users_collate_function_makes_the_batches():
+    assert batches(Never(Numbers(4), 3, collate_fn=lambda items: [-item for item in items])) == [[0, -1, -2], [-3]]
+
+
+# --- Samplers that choose ----------------------------------------------------------------------------------------
+
+
+def test_a_subset_sampler_chooses_the_items():
+    users = Never(Numbers(10), 2, sampler=SubsetRandomSampler([2, 3, 5, 7, 8]))
+    assert sorted(flat(users)) == [2, 3, 5, 7, 8]
+    assert [len(batch) for batch in batches(users)] == [2, 2, 1]
+
+
+def test_a_weighted_sampler_chooses_the_items():
+    sampler = WeightedRandomSampler([0, 0, 1, 0, 1], num_samples=9, generator=torch.Generator().manual_seed(0))
+    chosen = flat(Never(Numbers(5), 2, sampler=sampler))
+    assert len(chosen) == 9
+    assert set(chosen) == {2, 4}
+
+
+def test_sampling_with_replacement_is_kept():
+    sampler = RandomSampler(Numbers(5), replacement=True, num_samples=20, generator=torch.Generator().manual_seed(0))
+    assert len(flat(Never(Numbers(5), 2, sampler=sampler))) == 20
+
+
+def test_any_other_sampler_is_asked():
+    assert flat(Never(Numbers(10), 2, sampler=[4, 1])) == [4, 1]
+
+
+def test_a_users_sampler_that_inherits_from_torchs_is_asked():
+    assert flat(Never(Numbers(3), 2, sampler=Backwards(Numbers(3)))) == [2, 1, 0]
+
+
+def test_a_sampler_over_a_part_of_the_dataset_keeps_to_it():
+    assert flat(Never(Numbers(10), 2, sampler=SequentialSampler(range(4)))) == [0, 1, 2, 3]
+
+
+def test_a_sampler_of_fewer_items_than_there_are_is_asked():
+    assert len(flat(Never(Numbers(10), 2, sampler=RandomSampler(Numbers(10), num_samples=4)))) == 4
+
+
+def test_a_users_batch_sampler_makes_the_batches():
+    users = Never(Numbers(6), batch_sampler=Pairs(6))
+    assert batches(users) == [[0, 1], [2, 3], [4, 5]]
+    assert [batches(users, rank=rank, world_size=2) for rank in (0, 1)] == [[[0, 1], [4, 5]], [[2, 3]]]
+
+
+# --- Iterable datasets and refusals ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("items", [Stream(10), Never(Stream(10), 4), Never(Stream(10), batch_size=None)])
+def test_an_iterable_dataset_is_read_to_its_end(items):
+    assert flat(items) == list(range(10))
+
+
+@pytest.mark.parametrize("items", [Stream(10), Never(Stream(10), 4)])
+def test_an_iterable_dataset_cannot_be_shared_between_processes(items):
+    """Each process would read all of it, and every item would count as often as there are processes."""
+    with pytest.raises(ConfigurationError, match="IterableDataset"):
+        item_loader(items, batch_size=4, seed=0, rank=0, world_size=2)
+
+
+@pytest.mark.parametrize("items", [NoLength(), Never(NoLength(), 2, sampler=RandomSampler(Numbers(3)))])
+def test_a_dataset_without_a_length_is_refused(items):
+    with pytest.raises(ConfigurationError, match="NoLength has no length"):
+        item_loader(items, batch_size=4, seed=0)
+
+
+def test_a_dataset_without_a_length_is_read_where_the_users_sampler_knows_the_items():
+    assert flat(Never(NoLength(), 2, sampler=[3, 1, 4])) == [3, 1, 4]
+
+
+# --- No trace ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_neither_the_users_generator_nor_the_global_stream_is_advanced(workers):
+    shared = torch.Generator().manual_seed(1)
+    users = Never(Numbers(10), 3, shuffle=True, generator=shared, num_workers=workers)
+    before, torch_before = shared.get_state(), torch.get_rng_state()
+    assert len(flat(users)) == 10
+    assert torch.equal(shared.get_state(), before)
+    assert torch.equal(torch.get_rng_state(), torch_before)
+
+
+def test_a_sampler_that_draws_does_so_inside_the_protection():
+    shared = torch.Generator().manual_seed(1)
+    users = Never(Numbers(10), 3, sampler=SubsetRandomSampler(range(5), generator=shared), generator=shared)
+    before = shared.get_state()
+    with generators(users):
+        assert len(flat(users)) == 5
+    assert torch.equal(shared.get_state(), before)
+
+
+def test_the_users_persistent_workers_lose_no_batches():
+    users = DataLoader(Numbers(12), 2, num_workers=2, persistent_workers=True)
+    training = iter(users)
+    seen = next(training).tolist()
+    assert len(flat(users)) == 12
+    for batch in training:
+        seen += batch.tolist()
+    assert seen == list(range(12))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_each_look_sees_the_same_augmentations(workers):
+    """Else the noise of augmentation would be taken for a change of the model."""
+    users = Never(Noisy(8), 2, num_workers=workers)
+    looks = []
+    for _ in range(2):
+        torch.manual_seed(0)  # as random_streams does in the process itself
+        looks.append(flat(users, seed=3))
+    assert looks[0] == looks[1]
+    if workers:
+        assert looks[0] != flat(users, seed=4)

@@ -1,0 +1,25 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("run", "seen", "not_seen"),
+    [
+        ("confounded", "pseudo-aligned (color)", "capability_failure"),
+        ("decorrelated", "robustly aligned (on every", "alert at step"),
+        ("degraded", "capability_failure", "objective_lost"),
+    ],
+)
+def test_the_three_runs_of_colored_digits_end_as_they_are_built(run, seen, not_seen, tmp_path):
+    command = [sys.executable, ROOT / "examples/colored_digits.py", run, "--out", tmp_path, "--seed", "7"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    output = done.stdout + done.stderr
+    assert seen in output
+    assert not_seen not in output
+    assert (tmp_path / run / "version_0/mesa/findings.jsonl").stat().st_size > 0
