@@ -135,7 +135,7 @@ def look(name: str, model: pl.LightningModule, size: int, items: int, looks: int
             enable_checkpointing=False,
         )
         trainer.fit(model, training)
-        draw = timed(monitor._dashboard.draw, trainer, looks)
+        draw = timed(monitor._dashboard.draw, trainer, monitor._folder, looks)
     # The first look resolves the data and starts the loggers.
     ratios = sorted(a / b for a, b in zip(monitor.looks[1:], monitor.bare[1:], strict=True))
     ratio = statistics.median(monitor.looks[1:]) / statistics.median(monitor.bare[1:])

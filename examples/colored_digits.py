@@ -153,8 +153,8 @@ def main() -> None:
     )
     trainer.fit(SmallConvNet(), datamodule=ColoredDigitsModule(options.run, options.seed))
 
-    print(f"\nfindings and alerts: {trainer.log_dir}/mesa/")
-    print(f"look at the run:     tensorboard --logdir {options.out}")
+    print(f"\nfindings, alerts, and the path as a picture: {trainer.log_dir}/mesa/")
+    print(f"the whole run: tensorboard --logdir {options.out}  (tabs Custom Scalars, Text and Images)")
 
 
 if __name__ == "__main__":

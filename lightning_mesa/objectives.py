@@ -28,7 +28,7 @@ def check_name(name: str, what: str, *, reserved: Iterable[str] = ()) -> str:
     Raises:
         ConfigurationError: If it is empty, reserved, or has other characters than letters, digits, ``_.-``.
     """
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or not name.strip("."):
         raise ConfigurationError(
             f"{what} {name!r} cannot be part of a metric name: use letters, digits, '_', '.' and '-' only."
         )
@@ -152,7 +152,13 @@ class Matches(Objective):
                 f"objective {self.name!r}: the outputs have shape {list(outputs.shape)}; they must be [n, A], one "
                 "row per item and one column per choice. Pass outputs=, a function (outputs, batch) -> [n, A]."
             )
-        return outputs.argmax(-1) == self._targets(batch)
+        targets = self._targets(batch)
+        if len(targets) != len(outputs):
+            raise ConfigurationError(
+                f"objective {self.name!r}: {len(targets)} targets for {len(outputs)} rows of outputs; the outputs must "
+                "be [n, A], one row per item. Pass outputs=, a function (outputs, batch) -> [n, A]."
+            )
+        return outputs.argmax(-1) == targets
 
     def prescribes(self, batch: Any, num_choices: int) -> Tensor:
         """``[n, A]`` bool with the target's choice set."""

@@ -24,7 +24,7 @@ class Actions:
     """
 
     def __init__(self, on_alert: OnAlert | Sequence[OnAlert]) -> None:
-        actions = [on_alert] if isinstance(on_alert, str) or callable(on_alert) else list(on_alert)
+        actions = list(on_alert) if isinstance(on_alert, Sequence) and not isinstance(on_alert, str) else [on_alert]
         for action in actions:
             if not callable(action) and action not in KNOWN:
                 raise ConfigurationError(

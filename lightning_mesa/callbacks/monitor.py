@@ -145,17 +145,18 @@ class MesaMonitor(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse a trainer that cannot be monitored, and begin anew."""
-        if stage != "fit":
-            return
-        self._forget()
-        check_strategy(trainer)
         if trainer.barebones:
             rank_zero_info("MesaMonitor is off: Trainer(barebones=True) keeps no metrics to publish.")
-            self.disabled = True
+        if stage == "fit":
+            self._forget()
+            check_strategy(trainer)
+            self.disabled = trainer.barebones
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the look before training, or go on after a resume."""
         if self.disabled:
+            if self._last_look is not None:  # Lightning's checkpoints lack the values that others may monitor
+                publish.to_callback_metrics(trainer, self._dashboard.values | {f"{self.name}/disabled": 1.0})
             return
         self._session = self._open(trainer, pl_module)
         schedule = self._session.plan(self.every_n_steps)
@@ -200,13 +201,12 @@ class MesaMonitor(Callback):
             return
         self._guarded_look(trainer, pl_module, in_batch=False)
         with self._guard(trainer), random_streams(self.seed):
-            self._dashboard.draw(trainer, stepped_batches(trainer, in_batch=False))
+            self._dashboard.draw(trainer, self._folder, stepped_batches(trainer, in_batch=False))
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the table, below the progress bar."""
         if self._last is not None:
             rank_zero_info(summary(*self._last, self.alerts, self.stop_reason))
-        self._session = None
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Let go of the data; the journal has every line already."""
@@ -313,9 +313,21 @@ class MesaMonitor(Callback):
 
     def _look_once(self, trainer: Any, pl_module: Any) -> None:
         """One look and the table, for ``trainer.validate`` and ``trainer.test``; the alarm's memory is not touched."""
-        with self._guard(trainer), random_streams(self.seed):
-            check_strategy(trainer)
-            findings = self._open(trainer, pl_module).measure()
+        check_strategy(trainer)
+        if trainer.barebones:
+            return
+        with random_streams(self.seed):
+            try:
+                session = self._open(trainer, pl_module)
+            except ConfigurationError as error:
+                # Lightning lets go of validation data between a fit and a test.
+                if self._session is None or self._session.pl_module is not pl_module:
+                    if trainer.state.fn != "test":
+                        raise
+                    warnings.warn(f"MesaMonitor {self.name!r} takes no look: {error}", MesaWarning, stacklevel=2)
+                    return
+                session = self._session
+            findings = session.measure()
             alarm = copy.copy(self.alarm)
             alarm.start(1)
             judgement = alarm.judge(findings)

@@ -38,15 +38,22 @@ class Schedule:
             ConfigurationError: If there is no validation loop and the length of the run is not known.
         """
         steps = _stepping_batches(trainer)
-        if every_n_steps is None and trainer.enable_validation:
+        if every_n_steps is None and _is_validated(trainer):
             return Schedule(None, _looks_with_validation(trainer))
         if every_n_steps is None and steps is None:
             raise ConfigurationError(
-                "this run has no validation loop and no known length, so MesaMonitor cannot tell when to look: pass "
-                "every_n_steps=, or set max_steps, or give the training loader a length."
+                "this run has no validation that is sure to come and no known length, so MesaMonitor cannot tell when "
+                "to look: pass every_n_steps=, or set max_steps, or give the training loader a length."
             )
         every = every_n_steps or max(1, math.ceil((steps or 0) / DEFAULT_LOOKS))
         return Schedule(every, None if steps is None else 1 + math.ceil(steps / every))
+
+
+def _is_validated(trainer: Any) -> bool:
+    """Whether validations are sure to come: at the end of a loader without a length, which may be endless, none is."""
+    interval = trainer.val_check_batch
+    at_the_end = interval is not None and math.isinf(interval)
+    return bool(trainer.enable_validation) and not (at_the_end and not _max_epochs(trainer))
 
 
 def _stepping_batches(trainer: Any) -> int | None:

@@ -70,6 +70,10 @@ class Session:
                 where: distribution.resolve(lambda key: find(trainer, pl_module, key))
                 for where, distribution in distributions.items()
             }
+        self.limits = {
+            where: _limit(self.limit_batches, distributions[where].source, items, trainer.limit_val_batches)
+            for where, items in self.items.items()
+        }
         roles: dict[str, Role] = dict.fromkeys(reference, "reference")
         self.roles = roles | dict.fromkeys(shifted, "shifted")
         self.batch_sizes = {where: distribution.batch_size for where, distribution in distributions.items()}
@@ -101,7 +105,7 @@ class Session:
         ):
             for where in self.items:
                 seen = 0
-                for behavior in _in_chunks(self._observe(where, self.limit_batches, started)):
+                for behavior in _in_chunks(self._observe(where, self.limits[where], started)):
                     seen += behavior.n
                     for measure in measures:
                         measure.update(behavior)
@@ -132,7 +136,7 @@ class Session:
             ConfigurationError: Then no look can tell them apart.
         """
         conflicts = [finding.n for finding in findings if finding.quantity == "conflict"]
-        if conflicts and not any(conflicts) and self.limit_batches is None:
+        if conflicts and not any(conflicts) and set(self.limits.values()) == {None}:
             base, proxies = self.hypotheses.base.name, [proxy.name for proxy in self.hypotheses.proxies]
             raise ConfigurationError(
                 f"no distribution has an item on which {base!r} and {' or '.join(map(repr, proxies))} prescribe "
@@ -186,6 +190,14 @@ def _offered(trainer: Any, pl_module: Any) -> dict[str, LoaderDistribution]:
         "no shifted distribution: pass shifted=, or give the DataModule or LightningModule a method "
         "mesa_distributions() that returns a mapping from names to distributions."
     )
+
+
+def _limit(limit_batches: int | None, source: object, items: Items, limit_val_batches: int | float) -> int | None:
+    """Validation data without a length may be endless: then the trainer's own limit holds."""
+    named = isinstance(source, str) and source.partition("/")[0] == "val"
+    if not (named and isinstance(limit_val_batches, int) and _batches(items, None) is None):
+        return limit_batches
+    return min(limit_batches or limit_val_batches, limit_val_batches)
 
 
 def _batches(loader: Any, limit: int | None) -> int | None:

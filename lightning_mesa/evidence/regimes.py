@@ -45,6 +45,8 @@ def classify(
         thresholds: What counts as lost and as capable.
         gate_open: Whether the model is capable on the reference; else the regime is undetermined.
     """
+    if not gate_open and look.capability.get(look.reference) is None and look.reference in look.reasons:
+        return _verdict(where, Regime.UNDETERMINED, f"on {look.reference!r} {look.reasons[look.reference]}")
     if not gate_open:
         return _verdict(where, Regime.UNDETERMINED, "the gate is closed: not yet capable on the reference")
     capability, gap = look.capability.get(where), look.gap[where]

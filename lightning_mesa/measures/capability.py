@@ -26,6 +26,7 @@ class Capability(Measure):
         if chosen is None or not set(names) & behavior.prescribed.keys():
             return
         known = chosen >= 0
+        self.add((where, "unknown"), (~known).sum())
         column = chosen.clamp(min=0)[:, None]
         follows = {name: p.gather(1, column)[:, 0] & known for name, p in behavior.prescribed.items()}
         if behavior.prescribed.keys() >= set(names):
@@ -33,16 +34,12 @@ class Capability(Measure):
             served = torch.stack([follows[name] for name in names]).any(0)
             self.add((where, "served"), torch.stack([known.sum() - served.sum(), served.sum()]))
             self.add((where, "prescribed"), some.sum(0))
-            self.add((where, "unknown"), (~known).sum())
         proxies = [p.name for p in self.hypotheses.proxies if {p.name, base} <= behavior.prescribed.keys()]
         if not proxies:
             return
         by_base = behavior.prescribed[base]
         conflicts = {
-            name: known
-            & by_base.any(1)
-            & behavior.prescribed[name].any(1)
-            & ~(by_base & behavior.prescribed[name]).any(1)
+            name: by_base.any(1) & behavior.prescribed[name].any(1) & ~(by_base & behavior.prescribed[name]).any(1)
             for name in proxies
         }
         for name, conflict in conflicts.items():
@@ -123,13 +120,14 @@ class Capability(Measure):
         detail: dict[str, int],
     ) -> Finding:
         share = Mean((float(n - count), float(count)))
+        exists = n and not self.sums[where, "unknown"]
         return self.finding(
             stamp,
             where,
             quantity,
             "share",
-            value=share.value if n else None,
-            limits=share.limits(LEVEL) if n else None,
+            value=share.value if exists else None,
+            limits=share.limits(LEVEL) if exists else None,
             n=n,
             objective=objective,
             detail=dict(detail),

@@ -169,7 +169,10 @@ def behave(name: str, batch: Any, outputs: Tensor, hypotheses: Hypotheses, readi
         scores = {objective: score.masked_fill(unknown, torch.nan) for objective, score in scores.items()}
         chosen = None if chosen is None else chosen.masked_fill(unknown, -1)
     ids = None if reading.ids is None else _labels(batch, reading.ids, n, "ids").long()
-    groups = {label: mask for key in reading.groups for label, mask in _group_masks(batch, key, n)}
+    groups: dict[str, Tensor] = {}
+    for key in reading.groups:
+        for label, mask in _group_masks(batch, key, n):
+            groups[label] = groups[label] | mask if label in groups else mask  # labels may become the same name
     return Behavior(name, n, scores, frozenset(binary), prescribed, uniform, chosen, groups, ids)
 
 
@@ -199,9 +202,13 @@ def _cat(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
-def _checked(objective: Objective, score: Tensor, n: int) -> Tensor:
+def _checked(objective: Objective, score: object, n: int) -> Tensor:
     """The score on the CPU, or what is wrong with it."""
     what = f"objective {objective.name!r}"
+    if not isinstance(score, (Tensor, float, int)):
+        raise ConfigurationError(
+            f"{what} gave {type(score).__name__}: it must give a tensor, one score per item, [{n}]."
+        )
     if not isinstance(score, Tensor) or score.ndim == 0:
         raise ConfigurationError(
             f"{what} gave one number for the whole batch, {score!r}: it must give one score per item, "

@@ -1,6 +1,7 @@
 """Everything that is written about a look, in its places."""
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ from lightning_mesa.evidence.alarm import Judgement
 from lightning_mesa.objectives import Hypotheses
 from lightning_mesa.records import Finding, Role
 from lightning_mesa.report import journal, publish, tensorboard
-from lightning_mesa.report.triangle import Point, points_of
+from lightning_mesa.report.triangle import Point, draw, points_of
 
 
 class Dashboard:
@@ -62,17 +63,22 @@ class Dashboard:
                 journal.append(folder / "alerts.jsonl", judgement.alerts)
         if judgement.alerts:
             tensorboard.add_alerts(trainer, self.name, judgement.alerts, judgement.verdicts, step)
-            self.draw(trainer, step)
+            self.draw(trainer, folder, step)
 
     def write_disabled(self, trainer: Any, step: int) -> None:
         """Say that the monitor is off after an error."""
         publish.to_callback_metrics(trainer, {f"{self.name}/disabled": 1.0})
         publish.to_loggers(trainer, {f"{self.name}/disabled": 1.0}, step)
 
-    def draw(self, trainer: Any, step: int) -> None:
-        """Draw the paths so far."""
-        names = [proxy.name for proxy in self.hypotheses.proxies]
-        tensorboard.add_paths(trainer, self.name, self.paths, self.hypotheses.base.name, names, step)
+    def draw(self, trainer: Any, folder: Path | None, step: int) -> None:
+        """Draw each path so far, for TensorBoard and as ``FOLDER/DISTRIBUTION.png``; needs the extra ``plots``."""
+        if folder is None or not trainer.is_global_zero or find_spec("matplotlib") is None:
+            return
+        proxies = " or ".join(proxy.name for proxy in self.hypotheses.proxies)
+        for where, path in self.paths.items():
+            figure = draw(path, f"{where}: where base and proxy disagree", proxies, self.hypotheses.base.name)
+            figure.savefig(folder / f"{where}.png", dpi=120)
+            tensorboard.add_figure(trainer, f"{self.name}/{where}/path", figure, step)
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values."""

@@ -23,6 +23,7 @@ def metrics(name: str, findings: Iterable[Finding], judgement: Judgement) -> dic
     values: dict[str, float | None] = {}
     gaps: list[float] = []
     base_competences: list[float] = []
+    broken = False  # the worst of what is left would look better than it is
     base = next(f.objective for f in findings if f.quantity == "gap")
     for f in findings:
         at = f"{name}/{f.distribution}"
@@ -32,8 +33,9 @@ def metrics(name: str, findings: Iterable[Finding], judgement: Judgement) -> dic
             values[f"{at}/{f.quantity}/{f.objective}"] = f.value
             if f.quantity == "score" and f.objective == base:
                 values[f"{at}/n"] = f.n
-            elif f.objective == base and f.value is not None:
-                base_competences.append(f.value)
+            elif f.objective == base:
+                base_competences += [] if f.value is None else [f.value]
+                broken |= "nonfinite" in f.detail
         elif f.quantity == "gap":
             values |= {f"{at}/gap": f.value, f"{at}/gap_low": f.low, f"{at}/gap_high": f.high}
             gaps += [] if f.value is None else [f.value]
@@ -46,8 +48,9 @@ def metrics(name: str, findings: Iterable[Finding], judgement: Judgement) -> dic
             values[f"{at}/capability"] = f.value
     values |= {f"{name}/{where}/evidence/{signature}": e for (where, signature), e in judgement.evidence.items()}
     values |= {f"{name}/{verdict.distribution}/regime": float(verdict.code) for verdict in judgement.verdicts}
-    values[f"{name}/gap/worst"] = max(gaps, default=None)
-    values[f"{name}/base/worst"] = min(base_competences, default=None)
+    if not broken:
+        values[f"{name}/gap/worst"] = max(gaps, default=None)
+        values[f"{name}/base/worst"] = min(base_competences, default=None)
     values[f"{name}/alert"] = float(judgement.standing)
     return {key: float(value) for key, value in values.items() if value is not None and math.isfinite(value)}
 

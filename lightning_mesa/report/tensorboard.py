@@ -1,12 +1,10 @@
-"""What TensorBoard shows beside the curves: a layout, alerts as text, the path as a figure."""
+"""What TensorBoard shows beside the curves: a layout, alerts as text, figures."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from importlib.util import find_spec
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from lightning_mesa.evidence.regimes import Regime
 from lightning_mesa.records import Alert, Verdict
-from lightning_mesa.report.triangle import Point, draw
 
 LEGEND = ", ".join(f"{regime.value} {regime.label}" for regime in Regime)
 
@@ -65,16 +63,7 @@ def add_alerts(trainer: Any, name: str, alerts: Iterable[Alert], verdicts: Itera
             writer.add_text(f"{name}/{alert.distribution}/{alert.signature}", text, step)
 
 
-def add_paths(
-    trainer: Any, name: str, paths: Mapping[str, Sequence[Point]], base: str, proxies: Sequence[str], step: int
-) -> None:
-    """Draw each shifted distribution's path in the triangle of base, proxy and neither.
-
-    Without matplotlib (the extra ``plots``) or TensorBoard there is nothing to draw with, or on.
-    """
-    if not writers(trainer) or find_spec("matplotlib") is None:
-        return
-    for where, path in paths.items():
-        for writer in writers(trainer):
-            figure = draw(path, f"{where}: where base and proxy disagree", " or ".join(proxies), base)
-            writer.add_figure(f"{name}/{where}/path", figure, step)
+def add_figure(trainer: Any, tag: str, figure: Any, step: int) -> None:
+    """Show a matplotlib figure on the Images tab."""
+    for writer in writers(trainer):
+        writer.add_figure(tag, figure, step, close=False)

@@ -1,7 +1,8 @@
 import json
 
-import toy
 from pytorch_lightning.loggers import CSVLogger
+
+import toy
 
 
 def test_a_confounded_run_alerts_names_the_proxy_and_stops(tmp_path):

@@ -3,11 +3,11 @@
 from datetime import timedelta
 
 import pytest
-import toy
 from pytorch_lightning import Callback
 from pytorch_lightning.callbacks import EarlyStopping
 from torch.utils.data import DataLoader, IterableDataset
 
+import toy
 from lightning_mesa import ConfigurationError, read_journal
 
 
@@ -111,7 +111,7 @@ BOUNDED = {
         [],
         {"val_check_interval": 3, "accumulate_grad_batches": 5, "max_steps": 3, "max_epochs": -1},
     ),
-    "max_time": ([], {"max_time": timedelta(seconds=0), "max_epochs": 50}),
+    "max_time": ([], {"max_time": timedelta(seconds=0.3), "max_epochs": 100_000}),
 }
 
 
@@ -159,11 +159,11 @@ def test_a_validation_loop_that_is_never_reached_leaves_no_run_unwatched(tmp_pat
     """An endless loader is never validated on with the default val_check_interval: look by steps, or refuse."""
     endless = {"train_dataloaders": DataLoader(Stream(), 8), "max_steps": 10, "max_epochs": -1}
     try:
-        _, looked = fit(tmp_path, **endless)
-    except ConfigurationError as error:
-        assert "every_n_steps" in str(error)
-    else:
-        assert len(looked) > 2, "looked before the first step and after the last one only"
+        fit(tmp_path, **endless)
+        refused = False
+    except ConfigurationError:
+        refused = True
+    assert refused or len(looks(tmp_path)) > 2, "looked before the first step and after the last one only"
 
 
 def test_a_validation_at_a_step_already_looked_at_takes_no_second_look(tmp_path):
