@@ -82,10 +82,10 @@ class ColoredDigitsModule(pl.LightningDataModule):
         return DataLoader(self.train_set, self.batch_size, shuffle=True)
 
     def val_dataloader(self) -> DataLoader:
-        return DataLoader(self.val_set, self.batch_size)
+        return DataLoader(self.val_set, batch_size=250)
 
     def shifted_dataloader(self) -> DataLoader:
-        return DataLoader(self.shifted_set, self.batch_size)
+        return DataLoader(self.shifted_set, batch_size=250)
 
 
 class SmallConvNet(pl.LightningModule):

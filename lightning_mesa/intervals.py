@@ -35,12 +35,14 @@ def tally(scores: Tensor, *, binary: bool) -> Tensor:
     Returns:
         Counts, ``[2]`` if binary, else ``[CELLS + 1]``, float64.
     """
-    cells = 1 if binary else CELLS
-    position = scores.double() * cells
-    lower = position.floor().clamp(0, cells - 1)
+    if binary:
+        ones = scores.sum(dtype=torch.float64)
+        return torch.stack([len(scores) - ones, ones])
+    position = scores.double() * CELLS
+    lower = position.floor().clamp(0, CELLS - 1)
     share = position - lower
     index = lower.long()
-    counts = torch.zeros(cells + 1, dtype=torch.float64)
+    counts = torch.zeros(CELLS + 1, dtype=torch.float64)
     counts.index_add_(0, index, 1 - share)
     counts.index_add_(0, index + 1, share)
     return counts

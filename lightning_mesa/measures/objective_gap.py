@@ -242,4 +242,4 @@ class ObjectiveGap(Measure):
 def _scaled(objective: Objective, scores: Tensor) -> Tensor:
     """Scores on [0, 1] by the objective's bounds."""
     low, high = objective.bounds
-    return (scores - low) / (high - low)
+    return scores if (low, high) == (0, 1) else (scores - low) / (high - low)
