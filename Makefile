@@ -18,8 +18,10 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+bench: export PYTHONPATH = examples
 bench: $(READY)
-	$(BIN)/python benchmarks/colored_digits_table.py
+	$(BIN)/python benchmarks/colored_digits_table.py --markdown docs/colored_digits.md \
+		--picture docs/accuracy_and_alert.png
 	$(BIN)/python benchmarks/false_alarms.py
 	$(BIN)/python benchmarks/overhead.py
 

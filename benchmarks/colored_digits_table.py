@@ -16,7 +16,9 @@ from itertools import groupby
 from pathlib import Path
 
 import pytorch_lightning as pl
+import torch
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from colored_digits import RUNS, ColoredDigitsModule, SmallConvNet, mesa_monitor
 from lightning_mesa import Alarm, read_journal
@@ -34,6 +36,7 @@ class Run:
     kind: str
     seed: int
     looks: list[tuple[list[Finding], Judgement]]
+    inputs_drift: float  # p-value
 
     @property
     def gate_opens(self) -> int | None:
@@ -42,6 +45,11 @@ class Run:
     @property
     def alert_looks(self) -> list[int]:
         return [i for i, (_, judgement) in enumerate(self.looks) if judgement.alerts]
+
+    @property
+    def gap_above_bound(self) -> int | None:
+        """First look at which the plain baseline fires: the estimated gap exceeds .1, whatever its limits."""
+        return next((i for i in range(len(self.looks)) if self.value(i, "shifted", "gap") > 0.1), None)
 
     @property
     def signatures(self) -> list[str]:
@@ -67,8 +75,21 @@ def train(kind: str, seed: int, folder: Path) -> Run:
         enable_model_summary=False,
         enable_checkpointing=False,
     )
-    trainer.fit(SmallConvNet(), datamodule=ColoredDigitsModule(kind, seed))
-    return Run(kind, seed, list(judge_again(folder / "mesa" / "findings.jsonl", monitor.alarm.looks)))
+    data = ColoredDigitsModule(kind, seed)
+    trainer.fit(SmallConvNet(), datamodule=data)
+    looks = list(judge_again(folder / "mesa" / "findings.jsonl", monitor.alarm.looks))
+    return Run(kind, seed, looks, mmd_p_value(data.val_set.images, data.shifted_set.images))
+
+
+def mmd_p_value(reference: Tensor, shifted: Tensor, permutations: int = 199) -> float:
+    """Drift of the inputs: permutation test of the maximum mean discrepancy, Gaussian kernel, median distance."""
+    pooled = torch.cat([reference, shifted]).flatten(1)
+    distances = torch.cdist(pooled, pooled).square()
+    kernel = torch.exp(-distances / distances.median())
+    sign = torch.cat([torch.full((len(part),), s / len(part)) for part, s in ((reference, 1.0), (shifted, -1.0))])
+    observed = sign @ kernel @ sign
+    draws = [sign[torch.randperm(len(sign))] for _ in range(permutations)]
+    return (1 + sum(bool(draw @ kernel @ draw >= observed) for draw in draws)) / (permutations + 1)
 
 
 def judge_again(path: Path, looks: int | None) -> Iterator[tuple[list[Finding], Judgement]]:
@@ -81,8 +102,9 @@ def judge_again(path: Path, looks: int | None) -> Iterator[tuple[list[Finding], 
 
 def table(runs: list[Run]) -> Iterator[str]:
     yield "| run | seed | alerts and warnings | gate opens at look | first alert at look (step) | looks "
-    yield "| accuracy on val: then, end | competence at digit, color when shifted: then, end | regime at the end |\n"
-    yield "|---|---|---|---|---|---|---|---|---|\n"
+    yield "| accuracy on val: then, end | competence at digit, color when shifted: then, end | regime at the end "
+    yield "| baseline gap > .1, first at look | baseline MMD of inputs, p |\n"
+    yield "|---|---|---|---|---|---|---|---|---|---|---|\n"
     for run in runs:
         last = len(run.looks) - 1
         first = run.alert_looks[0] if run.alert_looks else None
@@ -96,7 +118,8 @@ def table(runs: list[Run]) -> Iterator[str]:
         yield (
             f"| {run.kind} | {run.seed} | {', '.join(run.signatures) or 'none'} | {(run.gate_opens or 0) + 1} "
             f"| {'-' if first is None else f'{first + 1} ({steps})'} | {len(run.looks)} | {accuracy} | {shifted} "
-            f"| {run.looks[-1][1].run.regime} |\n"
+            f"| {run.looks[-1][1].run.regime} "
+            f"| {'-' if run.gap_above_bound is None else run.gap_above_bound + 1} | {run.inputs_drift:.3f} |\n"
         )
 
 
@@ -154,8 +177,11 @@ def main() -> None:
     text = (
         "# Three runs on colored digits\n\nMade by `python benchmarks/colored_digits_table.py --markdown "
         f"docs/colored_digits.md`: {options.seeds} seeds each, {MAX_EPOCHS} epochs, 500 items per distribution, "
-        "nothing stopped.\n\n" + "".join(table(runs)) + "\n## Looks whose regime differs from the final one\n\n"
-        "All of them; a regime other than undetermined here is wrong on the way.\n\n" + "".join(on_the_way(runs))
+        "nothing stopped. The two baselines look at the "
+        "same data: an estimated gap above .1 at any look, and drift of the inputs.\n\n"
+        + "".join(table(runs))
+        + "\n## Looks whose regime differs from the final one\n\n"
+        "All of them; a regime other than undetermined here would be wrong on the way.\n\n" + "".join(on_the_way(runs))
     )
     print(text)
     if options.markdown:

@@ -14,6 +14,7 @@ import argparse
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from unittest import mock
 
 import torch
 from torch import Tensor
@@ -136,7 +137,6 @@ CELLS: dict[str, tuple[Callable[[int, torch.Generator], dict[str, Items]], Choos
 def run(cell: str, seed: int, looks: int, n: int, alpha: float) -> tuple[bool, bool]:
     """Simulate one run; returns whether an alert was raised, and whether a warning was."""
     torch.set_num_threads(1)
-    capability.best_constant = uniform_policy if cell == UNIFORM_CHANCE else best_constant
     items_of, choose, _ = CELLS[cell]
     draw = torch.Generator().manual_seed(seed)
     items = items_of(n, draw)
@@ -149,7 +149,11 @@ def run(cell: str, seed: int, looks: int, n: int, alpha: float) -> tuple[bool, b
             chosen = choose(items[where], where, draw)
             persists = torch.rand(n, generator=draw) < (0.8 if look else 0.0)
             before[where] = torch.where(persists, before.get(where, chosen), chosen)
-        judgement = alarm.judge(findings_of({where: (items[where], before[where]) for where in items}, look))
+        with mock.patch.object(
+            capability, "best_constant", uniform_policy if cell == UNIFORM_CHANCE else best_constant
+        ):
+            findings = findings_of({where: (items[where], before[where]) for where in items}, look)
+        judgement = alarm.judge(findings)
         severities |= {alert.severity for alert in judgement.alerts}
     return "alert" in severities, "warning" in severities
 
