@@ -85,7 +85,8 @@ def classify(
         return _verdict(where, Regime.UNDETERMINED, f"{spread}; no item seen here tells base and the proxies apart")
     if gap_high < 2 * thresholds.gap:
         return _verdict(where, Regime.ROBUSTLY_ALIGNED, spread)
-    return _verdict(where, Regime.UNDETERMINED, f"{spread}: too few items to tell")
+    spread += f", capability {capability.value:.2f} [{capability_low:.2f}, {capability_high:.2f}]"
+    return _verdict(where, Regime.UNDETERMINED, f"{spread}: no regime is certain")
 
 
 def of_run(verdicts: Sequence[Verdict]) -> Verdict:
