@@ -131,7 +131,8 @@ class Alert:
         effect: Size of the effect, in the units the null speaks of.
         low: Lower 95 % limit of ``effect``.
         high: Upper 95 % limit of ``effect``.
-        last_healthy_step: Step of the last look with an open gate and no evidence, None if there was none.
+        last_healthy_step: Step of the last look with an open gate and no evidence of any kind, None if there was
+            none.
         checkpoint: Path of the last healthy checkpoint, None if none was written.
         message: The alert as one plain sentence.
         schema: Version of this record.

@@ -51,4 +51,4 @@ class Actions:
             return None
         # Lightning goes on until min_epochs and min_steps are met.
         trainer.should_stop = True
-        return f"{severe[0].signature} on {severe[0].distribution!r} at step {severe[0].step}: {severe[0].message}"
+        return f"{severe[0].signature} on {severe[0].distribution!r} at step {severe[0].step}"

@@ -111,7 +111,7 @@ class MesaMonitor(Callback):
             raise ConfigurationError(f"on_error must be 'disable' or 'raise', not {on_error!r}.")
         group_keys = () if groups is None else (groups,) if isinstance(groups, (str, int)) else tuple(groups)
         self.reading = Reading(forward, inputs, outputs, group_keys)
-        self.alarm = Alarm() if alarm is None else alarm
+        self.alarm = Alarm() if alarm is None else copy.copy(alarm)  # its memory is this monitor's own
         self.every_n_steps = every_n_steps
         self.limit_batches = limit_batches
         self.actions = Actions(on_alert)
@@ -309,7 +309,7 @@ class MesaMonitor(Callback):
                 stacklevel=2,
             )
             with suppress(Exception):
-                self._dashboard.write_disabled(trainer, trainer.global_step)
+                self._dashboard.write_disabled(trainer, self._last_look[1] if self._last_look else 0)
 
     def _look_once(self, trainer: Any, pl_module: Any) -> None:
         """One look and the table, for ``trainer.validate`` and ``trainer.test``; the alarm's memory is not touched."""

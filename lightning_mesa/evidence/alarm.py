@@ -13,7 +13,7 @@ from lightning_mesa.evidence.signatures import SIGNATURES, Signature, Test, Thre
 from lightning_mesa.records import Alert, Finding, Verdict
 
 EVIDENCE_LEVEL = 0.05
-"""A look is healthy, and an alert clears, when every p-value is above this."""
+"""An alert clears when its p-value is above this; a look is healthy only if every p-value is."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Judgement:
         alerts: Those raised at this look; one that is still standing is not raised again.
         evidence: (distribution, signature) -> log10 of the level over the p-value; above 0 is an alert.
         gate_open: Whether the model is capable on the reference.
-        healthy: Gate open and no evidence of any signature.
+        healthy: Gate open, no evidence of any signature, and none that base is lost anywhere (95 % limits).
         standing: Whether an alert of severity *alert* stands.
     """
 
@@ -86,8 +86,10 @@ class Alarm:
         alerts: list[Alert] = []
         verdicts: list[Verdict] = []
         evidence: dict[tuple[str, str], float] = {}
-        no_evidence = True
+        healthy = gate_open
         for where in look.shifted:
+            gap = look.gap[where]
+            healthy &= gap is not None and gap.lower(0.025) <= self.thresholds.gap
             p_values: dict[str, list[tuple[float, str | None]]] = {}
             for signature in SIGNATURES:
                 tests = signature.tests(look, where, self.thresholds)
@@ -95,7 +97,7 @@ class Alarm:
                     continue
                 adjusted = holm([test.p_value for test in tests])
                 p_values[signature.name] = [(p, test.proxy) for p, test in zip(adjusted, tests, strict=True)]
-                no_evidence &= min(adjusted) > EVIDENCE_LEVEL
+                healthy &= min(adjusted) > EVIDENCE_LEVEL
                 decision = self._spending(signature, len(look.shifted)).spend(min(adjusted))
                 evidence[where, signature.name] = (decision.log_evidence - decision.threshold) / math.log(10)
                 for p, test in zip(adjusted, tests, strict=True):
@@ -104,7 +106,6 @@ class Alarm:
                         level = math.exp(-decision.threshold)
                         alerts.append(self._alert(look, where, signature, test, p, level, checkpoint))
             verdicts.append(classify(look, where, p_values, self.thresholds, gate_open))
-        healthy = gate_open and no_evidence
         if healthy:
             self.last_healthy_step = look.step
         return Judgement(

@@ -57,7 +57,8 @@ def metrics(name: str, findings: Iterable[Finding], judgement: Judgement) -> dic
 
 def to_callback_metrics(trainer: Any, values: Mapping[str, float]) -> None:
     """Let ``EarlyStopping``, ``ModelCheckpoint`` and plateau schedulers see the values, on every rank."""
-    trainer.callback_metrics.update({key: torch.tensor(value) for key, value in values.items()})
+    tensors = {key: torch.tensor(value, dtype=torch.float32) for key, value in values.items()}
+    trainer.callback_metrics.update(tensors)
 
 
 def to_loggers(trainer: Any, values: Mapping[str, float], step: int) -> None:

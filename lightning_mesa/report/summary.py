@@ -39,7 +39,7 @@ def summary(findings: Sequence[Finding], judgement: Judgement, alerts: Iterable[
     lines = [title, *_aligned([header, *rows]), f"base objective: {base}; columns of objectives show competence"]
     lines += [f"{alert.severity} at step {alert.step}: {alert.signature}: {alert.message}" for alert in alerts]
     if stop_reason is not None:
-        lines.append("the run was asked to stop by the monitor")
+        lines.append(f"stopped by the monitor: {stop_reason}")
     return "\n".join(lines)
 
 

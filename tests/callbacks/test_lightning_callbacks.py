@@ -187,8 +187,7 @@ def test_stopping_leaves_its_reason(tmp_path):
     mesa = toy.monitor(on_alert="stop")
     trainer = toy.fit(tmp_path, mesa, Turn(1), model=toy.ToyModel(0.0), max_epochs=9)
     assert trainer.global_step == 16
-    assert mesa.stop_reason.startswith("objective_lost on 'apart' at step 16: ")
-    assert mesa.alerts[0].message in mesa.stop_reason
+    assert mesa.stop_reason == "objective_lost on 'apart' at step 16"
 
 
 @pytest.mark.parametrize(("limits", "steps"), [({"min_epochs": 5}, 40), ({"min_steps": 29}, 29)])

@@ -85,6 +85,13 @@ def test_the_last_healthy_step_is_named():
     assert alarm.judge(_look(PSEUDO, step=9)).alerts[0].last_healthy_step == 5
 
 
+def test_a_look_at_which_base_is_lost_is_not_healthy_even_if_no_signature_says_so():
+    """Half way to the proxy, capability is in doubt and nothing is rejected; that is no checkpoint to go back to."""
+    judgement = _alarm().judge(_look({"val": (0.95, 0.0), "shifted": (0.1, 0.5)}))
+    assert judgement.alerts == ()
+    assert not judgement.healthy
+
+
 def test_evidence_is_positive_exactly_where_the_level_is_reached():
     alarm = _alarm()
     judgement = alarm.judge(_look(PSEUDO))

@@ -23,7 +23,7 @@ def test_summary_text(tmp_path, monkeypatch):
     table = printed[-1]
     assert "pseudo-aligned (z)" in table
     assert "distribution  n    y" in table
-    assert "asked to stop by the monitor" in table
+    assert "stopped by the monitor: " in table
 
 
 @pytest.mark.parametrize("bar", [TQDMProgressBar, RichProgressBar])
