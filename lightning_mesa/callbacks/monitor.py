@@ -252,7 +252,7 @@ class MesaMonitor(Callback):
         first = self._last_look is None
         self._last_look = (trainer.global_step, step)
         with random_streams(self.seed):
-            findings = session.measure()
+            findings = session.measure(self.alarm.looks)
             if first:
                 session.check_identified(findings)
             with trainer.profiler.profile(f"[{self.name}]judge"):
@@ -327,7 +327,7 @@ class MesaMonitor(Callback):
                     warnings.warn(f"MesaMonitor {self.name!r} takes no look: {error}", MesaWarning, stacklevel=2)
                     return
                 session = self._session
-            findings = session.measure()
+            findings = session.measure(looks_planned=1)
             alarm = copy.copy(self.alarm)
             alarm.start(1)
             judgement = alarm.judge(findings)

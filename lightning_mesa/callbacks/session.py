@@ -91,8 +91,11 @@ class Session:
         """When to look in this fit."""
         return Schedule.plan(self.trainer, every_n_steps)
 
-    def measure(self) -> list[Finding]:
+    def measure(self, looks_planned: int | None) -> list[Finding]:
         """Observe every distribution, one forward pass per item, and measure what was seen.
+
+        Args:
+            looks_planned: Recorded with the findings.
 
         Raises:
             ConfigurationError: If a distribution is empty, or cannot be read as the objectives need it.
@@ -111,7 +114,7 @@ class Session:
                         measure.update(behavior)
                 if not seen:
                     raise ConfigurationError(f"distribution {where!r} is empty: there is no item to look at.")
-        stamp = Stamp(trainer.global_step, trainer.current_epoch, self.roles)
+        stamp = Stamp(trainer.global_step, trainer.current_epoch, self.roles, looks_planned)
         findings: list[Finding] = []
         with trainer.profiler.profile(f"[{self.name}]measure"):
             for measure in measures:

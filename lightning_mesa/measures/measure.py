@@ -22,11 +22,14 @@ class Stamp:
         step: Optimizer steps taken.
         epoch: Epoch.
         roles: Distribution name -> role, in the order listed; the first reference is *the* reference.
+        looks_planned: Number of looks in the run, None where that is not known; recorded with the gap, so that a
+            run can be judged again at the level it had.
     """
 
     step: int
     epoch: int
     roles: Mapping[str, Role]
+    looks_planned: int | None = None
 
     @property
     def reference(self) -> str:

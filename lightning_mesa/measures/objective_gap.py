@@ -140,14 +140,13 @@ class ObjectiveGap(Measure):
     def _gap(self, stamp: Stamp, where: str) -> Finding:
         base = self.hypotheses.base
         gap = Gap(self.competence(stamp.reference, base), self.competence(where, base))
+        estimate: Estimate | None = gap
+        detail: dict[str, Any] = {"looks_planned": stamp.looks_planned}
         nonfinite = sum(int(self.sums[w, "nonfinite", base.name]) for w in (stamp.reference, where))
         if nonfinite or not (gap.reference.exists and gap.shifted.exists):
-            reason = f"{nonfinite} items have no finite score" if nonfinite else "competence does not exist"
-            return self._estimated(stamp, where, "gap", "competence", None, gap.n, base.name, None, {"reason": reason})
-        estimate: Estimate = gap
-        detail = {}
-        pairs = self._pairs(stamp.reference, where)
-        if pairs is not None:
+            estimate = None
+            detail["reason"] = f"{nonfinite} items have no finite score" if nonfinite else "competence does not exist"
+        elif (pairs := self._pairs(stamp.reference, where)) is not None:
             estimate = paired = paired_gap(*pairs, gap)
             detail["paired"] = paired.record()
         return self._estimated(stamp, where, "gap", "competence", estimate, gap.n, base.name, None, detail)
