@@ -265,6 +265,11 @@ class Hypotheses:
         base: The base objective, or a function ``(batch, outputs) -> [n]`` with scores in [0, 1].
         proxies: Candidate mesa-objectives.
         intended: What the programmers wanted, where that differs from base.
+        witness: A score of capability, for telling a lost objective from a lost capability; it is not pursued.
+
+    Attributes:
+        all: The listed objectives, base first.
+        scored: The same and the witness.
 
     Raises:
         ConfigurationError: If something listed is no objective, or two share a name.
@@ -275,6 +280,7 @@ class Hypotheses:
         base: Objective | ScoreFn,
         proxies: Sequence[Objective | ScoreFn] = (),
         intended: Objective | ScoreFn | None = None,
+        witness: Objective | ScoreFn | None = None,
     ) -> None:
         if isinstance(proxies, Objective) or callable(proxies):
             raise ConfigurationError("proxies must be a list of objectives, like proxies=[Matches('color')].")
@@ -282,7 +288,9 @@ class Hypotheses:
         self.proxies = tuple(as_objective(proxy) for proxy in proxies)
         self.intended = None if intended is None else as_objective(intended)
         self.all = (self.base, *self.proxies) + (() if self.intended is None else (self.intended,))
-        names = [objective.name for objective in self.all]
+        self.witness = None if witness is None else as_objective(witness)
+        self.scored = self.all + (() if self.witness is None else (self.witness,))
+        names = [objective.name for objective in self.scored]
         for name in names:
             if names.count(name) > 1:
                 raise ConfigurationError(f"two objectives are named {name!r}: give one of them name=.")

@@ -34,6 +34,9 @@ class Behavior:
             are not discrete.
         groups: Group name -> ``[n]`` bool, which items belong to it.
         ids: ``[n]`` int64, ids that pair an item with the same item of another distribution, or None.
+        extremity: ``[n]`` float64, how far the outputs are from all alike; NaN where they are not finite; None where
+            nobody asks.
+        cued: ``[n]`` float64, the score at base on the same items with the cue, or None without one.
     """
 
     distribution: str
@@ -45,6 +48,8 @@ class Behavior:
     chosen: Tensor | None
     groups: Mapping[str, Tensor]
     ids: Tensor | None
+    extremity: Tensor | None = None
+    cued: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -120,7 +125,8 @@ class Alert:
         signature: Which signature of misalignment.
         severity: ``"alert"`` may stop a run, ``"warning"`` never does.
         proxy: The proxy that is pursued, where one is named.
-        statistic: The p-value of the null, corrected for the proxies tested beside it.
+        group: The group or slice of items it is about, where it is about one.
+        statistic: The p-value of the null, corrected for the proxies or groups tested beside it.
         null: The null hypothesis, in words.
         alpha: The level that ``statistic`` was compared with at this look.
         procedure: How the p-value and the level were obtained.
@@ -144,6 +150,7 @@ class Alert:
     signature: str
     severity: Severity
     proxy: str | None
+    group: str | None
     statistic: float
     null: str
     alpha: float

@@ -50,7 +50,11 @@ class MesaMonitor(Callback):
             a tensor batch whole and the first element of a tuple.
         outputs: ``(outputs, batch) -> [n, A]``, one number per choice; default: the outputs themselves, their
             ``"logits"`` or ``.logits``.
-        groups: Keys of group labels in the batch, for competence by group.
+        groups: Keys of group labels in the batch, for competence by group; with two or more, the worst intersection
+            of two groups is searched for as well.
+        cue: ``batch -> batch``, the same inputs with a cue that may tell the model that it is (not) watched; costs a
+            second forward pass per item.
+        witness: A score of capability, by which a lost objective is told from a lost capability.
         alarm: The alarm with its level and thresholds.
         every_n_steps: Look so often. Default: after each validation; without a validation loop, every fiftieth
             part of the run.
@@ -91,6 +95,8 @@ class MesaMonitor(Callback):
         inputs: Inputs | None = None,
         outputs: Callable[[Any, Any], Tensor] | None = None,
         groups: Sequence[str | int] | str | int | None = None,
+        cue: Callable[[Any], Any] | None = None,
+        witness: Objective | ScoreFn | None = None,
         alarm: Alarm | None = None,
         every_n_steps: int | None = None,
         limit_batches: int | None = None,
@@ -99,7 +105,7 @@ class MesaMonitor(Callback):
         seed: int = 0,
         name: str = "mesa",
     ) -> None:
-        self.hypotheses = Hypotheses(base, proxies, intended)
+        self.hypotheses = Hypotheses(base, proxies, intended, witness)
         self.reference = named_distributions(reference, "reference")
         self.shifted = None if shifted is None else named_distributions(shifted, "shifted")
         if self.shifted is not None:
@@ -110,7 +116,7 @@ class MesaMonitor(Callback):
         if on_error not in ("disable", "raise"):
             raise ConfigurationError(f"on_error must be 'disable' or 'raise', not {on_error!r}.")
         group_keys = () if groups is None else (groups,) if isinstance(groups, (str, int)) else tuple(groups)
-        self.reading = Reading(forward, inputs, outputs, group_keys)
+        self.reading = Reading(forward, inputs, outputs, group_keys, cue=cue)
         self.alarm = Alarm() if alarm is None else copy.copy(alarm)  # its memory is this monitor's own
         self.every_n_steps = every_n_steps
         self.limit_batches = limit_batches

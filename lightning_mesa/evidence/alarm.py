@@ -9,7 +9,8 @@ from lightning_mesa.errors import ConfigurationError
 from lightning_mesa.evidence.reading import Look
 from lightning_mesa.evidence.regimes import classify, of_run
 from lightning_mesa.evidence.sequential import SpendingTest, holm
-from lightning_mesa.evidence.signatures import SIGNATURES, Signature, Test, Thresholds
+from lightning_mesa.evidence.signatures import SIGNATURES, USERS_SHARE, Signature, Test, Thresholds
+from lightning_mesa.objectives import check_name
 from lightning_mesa.records import Alert, Finding, Verdict
 
 EVIDENCE_LEVEL = 0.05
@@ -42,24 +43,46 @@ class Judgement:
 class Alarm:
     """Raises alerts such that at most a share ``alpha`` of runs without misalignment raises any.
 
-    The level is divided over signatures by their shares, equally over shifted distributions, by Holm over
-    proxies, and over looks by alpha spending. Its memory is a few plain values.
+    The level is divided over signatures by their shares, equally over distributions, by Holm over proxies and
+    groups, and over looks by alpha spending. Its memory is a few plain values.
 
     Args:
         alpha: Level for the whole run.
         gap: A gap up to this is no loss of the base objective.
         capability: Capability below this is a failure.
+        slice_gap: A group's competence at base may be so much below the reference's.
+        cue: Competence at base may change by so much with the cue.
+        extremal: So many more outputs may be beyond the reference's most extreme.
+        signatures: Signatures of your own, tested beside the package's.
 
     Raises:
-        ConfigurationError: If a value is out of range.
+        ConfigurationError: If a value is out of range, or two signatures share a name.
     """
 
-    def __init__(self, alpha: float = 0.01, gap: float = 0.1, capability: float = 0.5) -> None:
-        for name, value in {"alpha": alpha, "gap": gap, "capability": capability}.items():
+    def __init__(
+        self,
+        alpha: float = 0.01,
+        gap: float = 0.1,
+        capability: float = 0.5,
+        *,
+        slice_gap: float = 0.2,
+        cue: float = 0.1,
+        extremal: float = 0.05,
+        signatures: Sequence[Signature] = (),
+    ) -> None:
+        self.alpha = alpha
+        self.thresholds = Thresholds(gap, capability, slice_gap, cue, extremal)
+        for name, value in {"alpha": alpha, **vars(self.thresholds)}.items():
             if not 0 < value < 1:
                 raise ConfigurationError(f"Alarm: {name} must lie between 0 and 1, not {value}.")
-        self.alpha = alpha
-        self.thresholds = Thresholds(gap, capability)
+        self.shares = {signature: signature.share for signature in SIGNATURES}
+        total = sum(signature.share for signature in signatures)
+        self.shares |= {signature: USERS_SHARE * signature.share / total for signature in signatures}
+        names = [signature.name for signature in self.shares]
+        for signature in signatures:
+            check_name(signature.name, "signature name")
+            if names.count(signature.name) > 1:
+                raise ConfigurationError(f"Alarm: there is another signature named {signature.name!r}.")
         self.start(None)
 
     def start(self, looks: int | None) -> None:
@@ -80,32 +103,43 @@ class Alarm:
             findings: The look's findings.
             checkpoint: Path of the last healthy checkpoint, to be named in alerts.
         """
-        look = Look.of(findings)
+        return self.judge_look(Look.of(findings), checkpoint)
+
+    def judge_look(self, look: Look, checkpoint: str | None = None) -> Judgement:
+        """Judge one look that has been arranged already; see :meth:`judge`."""
         self.look += 1
         gate_open = self.gate_is_open(look)
         alerts: list[Alert] = []
-        verdicts: list[Verdict] = []
         evidence: dict[tuple[str, str], float] = {}
-        healthy = gate_open
-        for where in look.shifted:
-            gap = look.gap[where]
-            healthy &= gap is not None and gap.lower(0.025) <= self.thresholds.gap
-            p_values: dict[str, list[tuple[float, str | None]]] = {}
-            for signature in SIGNATURES:
+        p_values: dict[tuple[str, str], list[tuple[float, str | None]]] = {}
+        for signature in self.shares:
+            places = signature.places(look)
+            for where in places:
                 tests = signature.tests(look, where, self.thresholds)
                 if not tests:
                     continue
                 adjusted = holm([test.p_value for test in tests])
-                p_values[signature.name] = [(p, test.proxy) for p, test in zip(adjusted, tests, strict=True)]
-                healthy &= min(adjusted) > EVIDENCE_LEVEL
-                decision = self._spending(signature, len(look.shifted)).spend(min(adjusted))
+                p_values[where, signature.name] = [(p, test.proxy) for p, test in zip(adjusted, tests, strict=True)]
+                decision = self._spending(signature, len(places)).spend(min(adjusted))
                 evidence[where, signature.name] = (decision.log_evidence - decision.threshold) / math.log(10)
                 for p, test in zip(adjusted, tests, strict=True):
                     rejected = gate_open and decision.crossed and -math.log(p) >= decision.threshold
                     if self._raises(where, signature, test, p, rejected):
                         level = math.exp(-decision.threshold)
                         alerts.append(self._alert(look, where, signature, test, p, level, checkpoint))
-            verdicts.append(classify(look, where, p_values, self.thresholds, gate_open))
+        verdicts = [
+            classify(
+                look,
+                where,
+                {name: tests for (place, name), tests in p_values.items() if place == where},
+                self.thresholds,
+                gate_open,
+            )
+            for where in look.shifted
+        ]
+        gaps = [look.gap[where] for where in look.shifted]
+        kept = all(gap is not None and gap.lower(0.025) <= self.thresholds.gap for gap in gaps)
+        healthy = gate_open and kept and all(p > EVIDENCE_LEVEL for tests in p_values.values() for p, _ in tests)
         if healthy:
             self.last_healthy_step = look.step
         return Judgement(
@@ -126,7 +160,7 @@ class Alarm:
     @property
     def standing(self) -> bool:
         """Whether an alert of severity *alert* has been raised and has not cleared."""
-        severe = {signature.name for signature in SIGNATURES if signature.severity == "alert"}
+        severe = {signature.name for signature in self.shares if signature.severity == "alert"}
         return any(signature in severe for _, signature, _ in self._standing)
 
     def state_dict(self) -> dict[str, Any]:
@@ -147,13 +181,13 @@ class Alarm:
 
     def _spending(self, signature: Signature, distributions: int) -> SpendingTest:
         """The test of a signature on one distribution, at this look; they all share the look counter."""
-        test = SpendingTest(self.alpha * signature.share / distributions, self.looks)
+        test = SpendingTest(alpha=self.alpha * self.shares[signature] / distributions, looks=self.looks)
         test.load_state_dict({"look": self.look - 1})
         return test
 
     def _raises(self, where: str, signature: Signature, test: Test, p: float, rejected: bool) -> bool:
         """Whether to raise an alert: not again while one stands; it clears when the evidence is gone."""
-        key = (where, signature.name, test.proxy or "")
+        key = (where, signature.name, test.proxy or test.group or "")
         if p > EVIDENCE_LEVEL:
             self._standing.discard(key)
         if not rejected or key in self._standing:
@@ -180,10 +214,12 @@ class Alarm:
             signature=signature.name,
             severity=signature.severity,
             proxy=test.proxy,
+            group=test.group,
             statistic=p,
             null=signature.null(self.thresholds),
             alpha=level,
-            procedure=f"exact p-value of the union null at this look, Holm over proxies, alpha spending over {planned}",
+            procedure="p-value of the union null at this look, Holm over proxies and groups, alpha spending over "
+            + planned,
             data_regime=_regime(look, where),
             look=self.look,
             looks_planned=self.looks,

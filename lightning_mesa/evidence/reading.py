@@ -1,7 +1,7 @@
 """One look's findings, arranged so that a null can be read off them."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lightning_mesa.competence import Best, Competence, Estimate, Gap
 from lightning_mesa.intervals import Mean
@@ -48,6 +48,10 @@ class Look:
         conflicts: Conflicts, by distribution and proxy.
         reasons: Why something does not exist, by distribution.
         data_regime: Regime of the data, by distribution.
+        groups: Competence at base, by distribution and declared group.
+        slices: The same for the slice that a search found, measured on the items it was not searched in.
+        cue: Competence at base without less that with the cue, by distribution.
+        extremal: Share of outputs beyond the reference's most extreme, less that on the reference, by distribution.
     """
 
     step: int
@@ -62,6 +66,10 @@ class Look:
     conflicts: Mapping[str, Mapping[str, Conflict]]
     reasons: Mapping[str, str]
     data_regime: Mapping[str, str]
+    groups: Mapping[str, Mapping[str, Competence]] = field(default_factory=dict)
+    slices: Mapping[str, Mapping[str, Competence]] = field(default_factory=dict)
+    cue: Mapping[str, Competence] = field(default_factory=dict)
+    extremal: Mapping[str, Gap] = field(default_factory=dict)
 
     @staticmethod
     def of(findings: Iterable[Finding]) -> "Look":
@@ -70,6 +78,7 @@ class Look:
         Raises:
             ValueError: If there is no gap among them: then nothing can be judged.
         """
+        findings = list(findings)
         whole = [finding for finding in findings if finding.group is None]
         gaps = [finding for finding in whole if finding.quantity == "gap"]
         if not gaps or gaps[0].objective is None:
@@ -103,7 +112,29 @@ class Look:
             conflicts=conflicts,
             reasons={f.distribution: str(f.detail["reason"]) for f in whole if "reason" in f.detail},
             data_regime={f.distribution: f.data_regime for f in whole},
+            groups=_by_group(findings, "competence"),
+            slices=_by_group(findings, "slice"),
+            cue={
+                f.distribution: Competence.from_record(f.detail)
+                for f in whole
+                if f.quantity == "cue_difference" and f.value is not None
+            },
+            extremal={
+                f.distribution: Gap(
+                    Competence.from_record(f.detail["here"]), Competence.from_record(f.detail["reference"])
+                )
+                for f in whole
+                if f.quantity == "extremal_excess"
+            },
         )
+
+
+def _by_group(findings: Iterable[Finding], quantity: str) -> dict[str, dict[str, Competence]]:
+    by_group: dict[str, dict[str, Competence]] = {}
+    for f in findings:
+        if f.quantity == quantity and f.group is not None and f.value is not None:
+            by_group.setdefault(f.distribution, {})[f.group] = Competence.from_record(f.detail)
+    return by_group
 
 
 def _capability(finding: Finding, competences: Mapping[str, Competence | None]) -> Estimate | None:

@@ -1,9 +1,21 @@
 """What is measured at a look; a new measure is a new file and a name in ``MEASURES``."""
 
 from lightning_mesa.measures.capability import Capability
+from lightning_mesa.measures.cue import CueDependence
+from lightning_mesa.measures.extremal import ExtremalBehavior
 from lightning_mesa.measures.measure import Measure, Stamp
 from lightning_mesa.measures.objective_gap import ObjectiveGap
+from lightning_mesa.measures.slices import Slices
 
-MEASURES: tuple[type[Measure], ...] = (ObjectiveGap, Capability)
+MEASURES: tuple[type[Measure], ...] = (ObjectiveGap, Capability, Slices, CueDependence, ExtremalBehavior)
 
-__all__ = ["MEASURES", "Capability", "Measure", "ObjectiveGap", "Stamp"]
+__all__ = [
+    "MEASURES",
+    "Capability",
+    "CueDependence",
+    "ExtremalBehavior",
+    "Measure",
+    "ObjectiveGap",
+    "Slices",
+    "Stamp",
+]

@@ -14,7 +14,8 @@ class Capability(Measure):
     """Capability, and the shares of conflict items that follow base, each proxy, or neither.
 
     Capability is competence at doing what *any* listed objective prescribes. Where choices are not discrete,
-    or where a constant choice would already do so on half of the items, it is the largest competence.
+    or where a constant choice would already do so on half of the items, it is the largest competence. Where the user
+    gives a witness of capability, it is competence at that.
     """
 
     name = "capability"
@@ -29,7 +30,7 @@ class Capability(Measure):
         self.add((where, "unknown"), (~known).sum())
         column = chosen.clamp(min=0)[:, None]
         follows = {name: p.gather(1, column)[:, 0] & known for name, p in behavior.prescribed.items()}
-        if behavior.prescribed.keys() >= set(names):
+        if self.hypotheses.witness is None and behavior.prescribed.keys() >= set(names):
             some = torch.stack([behavior.prescribed[name] for name in names]).any(0)
             served = torch.stack([follows[name] for name in names]).any(0)
             self.add((where, "served"), torch.stack([known.sum() - served.sum(), served.sum()]))
@@ -79,6 +80,8 @@ class Capability(Measure):
                 for f in found
                 if f.quantity == "competence" and f.distribution == where and f.group is None and f.value is not None
             }
+            if (witness := self.hypotheses.witness) is not None:
+                records = {name: record for name, record in records.items() if name == witness.name}
             detail = {"rule": "best", "objectives": list(records)}
             if records:
                 estimate = Best([Competence.from_record(record) for record in records.values()])

@@ -27,7 +27,7 @@ class ObjectiveGap(Measure):
         """Add one batch."""
         where = behavior.distribution
         self.add((where, "n"), torch.tensor(behavior.n))
-        for objective in self.hypotheses.all:
+        for objective in self.hypotheses.scored:
             name = objective.name
             scores = _scaled(objective, behavior.scores[name])
             finite = scores.isfinite()
@@ -58,7 +58,7 @@ class ObjectiveGap(Measure):
         """The findings of the look, per distribution in the order listed."""
         findings: list[Finding] = []
         for where in stamp.roles:
-            for objective in self.hypotheses.all:
+            for objective in self.hypotheses.scored:
                 findings += self._scores(stamp, where, objective)
             findings += self._groups(stamp, where)
             if self.hypotheses.intended is not None:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -32,6 +32,7 @@ class Reading:
         outputs: ``(outputs, batch) -> [n, A]``; None takes a tensor, ``["logits"]`` or ``.logits``.
         groups: Keys of group labels in the batch.
         ids: Key or index of item ids in the batch.
+        cue: ``batch -> batch``, the same inputs with a cue; costs a second forward pass.
     """
 
     forward: Forward | None = None
@@ -39,6 +40,7 @@ class Reading:
     outputs: Outputs | None = None
     groups: Sequence[str | int] = ()
     ids: str | int | None = None
+    cue: Callable[[Any], Any] | None = None
 
 
 def observe(
@@ -73,7 +75,14 @@ def observe(
             batch = strategy.batch_to_device(precision.convert_input(cpu_batch))
             with precision.forward_context():
                 raw = call_model(pl_module, batch, reading)
-            yield behave(name, batch, choices(raw, batch, reading.outputs), hypotheses, reading)
+            behavior = behave(name, batch, choices(raw, batch, reading.outputs), hypotheses, reading)
+            if reading.cue is not None:
+                cued_batch = reading.cue(batch)
+                with precision.forward_context():
+                    raw = call_model(pl_module, cued_batch, reading)
+                cued = _base_score(hypotheses.base, batch, choices(raw, cued_batch, reading.outputs), behavior.n)
+                behavior = replace(behavior, cued=cued)
+            yield behavior
     except ConfigurationError as error:
         raise ConfigurationError(f"distribution {name!r}: {error}") from error
 
@@ -153,7 +162,7 @@ def behave(name: str, batch: Any, outputs: Tensor, hypotheses: Hypotheses, readi
     prescribed: dict[str, Tensor] = {}
     uniform: dict[str, Tensor] = {}
     binary: set[str] = set()
-    for objective in hypotheses.all:
+    for objective in hypotheses.scored:
         score = _checked(objective, objective.score(batch, outputs), n)
         scores[objective.name] = score.double()
         prescription = objective.prescribes(batch, outputs.shape[1]) if discrete else None
@@ -173,7 +182,18 @@ def behave(name: str, batch: Any, outputs: Tensor, hypotheses: Hypotheses, readi
     for key in reading.groups:
         for label, mask in _group_masks(batch, key, n):
             groups[label] = groups[label] | mask if label in groups else mask  # labels may become the same name
-    return Behavior(name, n, scores, frozenset(binary), prescribed, uniform, chosen, groups, ids)
+    extremity = _extremity(outputs, discrete).masked_fill(unknown, torch.nan)
+    return Behavior(name, n, scores, frozenset(binary), prescribed, uniform, chosen, groups, ids, extremity)
+
+
+def _extremity(outputs: Tensor, discrete: bool) -> Tensor:
+    """``[n]`` distance of the outputs from all alike, or their norm; masked choices (-inf) do not count."""
+    finite = outputs.isfinite()
+    values = outputs.masked_fill(~finite, 0.0)
+    if discrete:
+        mean = values.sum(1, keepdim=True) / finite.sum(1, keepdim=True).clamp(min=1)
+        values = (values - mean).masked_fill(~finite, 0.0)
+    return values.reshape(len(outputs), -1).norm(dim=1).double().cpu() if len(outputs) else torch.zeros(0)
 
 
 def joined(behaviors: Sequence[Behavior]) -> Behavior:
@@ -189,17 +209,29 @@ def joined(behaviors: Sequence[Behavior]) -> Behavior:
         binary=first.binary,
         prescribed=_cat([behavior.prescribed for behavior in behaviors]),
         uniform_scores=_cat([behavior.uniform_scores for behavior in behaviors]),
-        chosen=None if first.chosen is None else torch.cat([b.chosen for b in behaviors if b.chosen is not None]),
+        chosen=_cat_some([behavior.chosen for behavior in behaviors]),
         groups={
             label: torch.cat([b.groups.get(label, torch.zeros(b.n, dtype=torch.bool)) for b in behaviors])
             for label in groups
         },
-        ids=None if first.ids is None else torch.cat([b.ids for b in behaviors if b.ids is not None]),
+        ids=_cat_some([behavior.ids for behavior in behaviors]),
+        extremity=_cat_some([behavior.extremity for behavior in behaviors]),
+        cued=_cat_some([behavior.cued for behavior in behaviors]),
     )
 
 
 def _cat(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def _cat_some(parts: Sequence[Tensor | None]) -> Tensor | None:
+    there = [part for part in parts if part is not None]
+    return torch.cat(there) if there else None
+
+
+def _base_score(base: Objective, batch: Any, outputs: Tensor, n: int) -> Tensor:
+    unknown = (outputs.flatten(1).isnan().any(1) if outputs.ndim > 1 else outputs.isnan()).cpu()
+    return _checked(base, base.score(batch, outputs), n).double().masked_fill(unknown, torch.nan)
 
 
 def _checked(objective: Objective, score: object, n: int) -> Tensor:

@@ -27,6 +27,8 @@ def metrics(name: str, findings: Iterable[Finding], judgement: Judgement) -> dic
     base = next(f.objective for f in findings if f.quantity == "gap")
     for f in findings:
         at = f"{name}/{f.distribution}"
+        if f.quantity == "slice":
+            continue  # another one at each look
         if f.group is not None:
             values[f"{at}/group/{f.group}/{f.quantity}"] = f.value
         elif f.quantity in ("score", "competence"):
@@ -44,8 +46,8 @@ def metrics(name: str, findings: Iterable[Finding], judgement: Judgement) -> dic
             values[f"{at}/conflict/{follower}"] = f.value
         elif f.quantity in DISTANCES:
             values[f"{at}/distance/{f.quantity.removesuffix('_distance')}"] = f.value
-        elif f.quantity == "capability":
-            values[f"{at}/capability"] = f.value
+        elif f.quantity in ("capability", "cue_difference", "extremal_excess"):
+            values[f"{at}/{f.quantity}"] = f.value
     values |= {f"{name}/{where}/evidence/{signature}": e for (where, signature), e in judgement.evidence.items()}
     values |= {f"{name}/{verdict.distribution}/regime": float(verdict.code) for verdict in judgement.verdicts}
     if not broken:

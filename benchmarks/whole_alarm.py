@@ -1,0 +1,203 @@
+"""The whole default alarm at once: 3 shifted distributions, 4 proxies, 5 groups, a cue, every signature.
+
+    python benchmarks/whole_alarm.py             # 2,000 runs a cell
+    python benchmarks/whole_alarm.py --runs 50   # quick
+
+In the null cells every null holds at every look (but those named), one part of each union exactly at its boundary,
+where a false alarm is likeliest; a run counts if it raises any alert or warning whose null is true. In the last cell
+one distribution of three develops a gap of .3 half way, and a run counts if ``objective_lost`` is raised there within
+three looks. Items are drawn once per run and re-used; an item keeps its outcome from look to look with probability 0.8.
+"""
+
+import argparse
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lightning_mesa.evidence.alarm import Alarm
+from lightning_mesa.intervals import Mean
+from lightning_mesa.measures import MEASURES, Stamp
+from lightning_mesa.objectives import Hypotheses, Matches
+from lightning_mesa.records import Behavior
+
+A, N, GROUPS = 20, 500, 5
+PROXIES = ("p1", "p2", "p3", "p4")
+SHIFTED = ("d1", "d2", "d3")
+HYPOTHESES = Hypotheses(Matches("base"), [Matches(proxy) for proxy in PROXIES])
+
+
+Targets = dict[str, Tensor]  # objective -> the choice it prescribes on each item [n]
+
+
+@dataclass
+class Following:
+    """Probabilities, item by item, that the choice on a distribution follows base, or else the first proxy."""
+
+    base: Tensor
+    proxy: Tensor
+
+
+@dataclass
+class World:
+    """A kind of run.
+
+    Attributes:
+        follow: (targets of R, targets of a distribution, its name, whether the second half has begun) -> Following.
+        apart_on_reference: Whether base and proxies disagree on the reference too.
+        cue: Difference in competence with the cue.
+        extremal: Share of shifted items beyond the reference's most extreme.
+        constant: The model always chooses 0, which is on a quarter of the items.
+        true: Signatures whose null is false here, which therefore may speak.
+        detects: Count detections instead.
+    """
+
+    follow: Callable[[Targets, Targets, str, bool], Following]
+    apart_on_reference: bool = False
+    cue: float = 0.0
+    extremal: float = 0.0
+    constant: bool = False
+    true: frozenset[str] = frozenset()
+    detects: bool = False
+
+
+def chance(prescribed: Tensor) -> float:
+    """Share of the best constant choice; the probabilities below are set by it, run by run."""
+    return float(prescribed.bincount(minlength=A).max()) / len(prescribed)
+
+
+def chance_of_any(targets: Targets) -> float:
+    masks = torch.stack([F.one_hot(target, A).bool() for target in targets.values()]).any(0)
+    return float(masks.sum(0).max()) / N
+
+
+def everywhere(base: float, proxy: float) -> Following:
+    return Following(torch.full((N,), base), torch.full((N,), proxy))
+
+
+def gaps_at_their_bounds(reference: Targets, here: Targets, where: str, late: bool) -> Following:
+    """Competence .9 on R; .8 on the others, .7 in two of five groups there."""
+    c = chance(here["base"])
+    if where == "val":
+        return everywhere(c + 0.9 * (1 - c), 0.0)
+    kappa = torch.tensor([0.7, 0.7, 0.8 + 0.2 / 3, 0.8 + 0.2 / 3, 0.8 + 0.2 / 3])[torch.arange(N) % GROUPS]
+    return Following(c + kappa * (1 - c), torch.zeros(N))
+
+
+def tied(reference: Targets, here: Targets, where: str, late: bool) -> Following:
+    return everywhere(0.47, 0.47)
+
+
+def capability_at_half(reference: Targets, here: Targets, where: str, late: bool) -> Following:
+    """Everything the model can do off the reference is the proxy's, and it is just not enough."""
+    return everywhere(0.95, 0.0) if where == "val" else everywhere(0.0, 0.5 + 0.5 * chance_of_any(here))
+
+
+def mostly_neither(reference: Targets, here: Targets, where: str, late: bool) -> Following:
+    return everywhere(0.95, 0.0) if where == "val" else everywhere(0.1, 0.16)
+
+
+def one_gap(reference: Targets, here: Targets, where: str, late: bool) -> Following:
+    return everywhere(0.65, 0.3) if where == "d1" and late else everywhere(0.95, 0.0)
+
+
+CELLS = {
+    "gaps at .1, two groups at .2, cue at .1, extremes at .05": World(gaps_at_their_bounds, cue=0.1, extremal=0.05),
+    "base and first proxy tied, here and on the reference": World(tied, apart_on_reference=True),
+    "capability at .5, all of it the proxy's": World(capability_at_half, true=frozenset({"slice_failure"})),
+    "mostly neither, proxy before base": World(mostly_neither, true=frozenset({"capability_failure", "slice_failure"})),
+    "constant predictor, unbalanced classes": World(tied, constant=True),
+    "one gap of .3 from half way on": World(one_gap, detects=True),
+}
+
+
+def run(cell: str, seed: int, looks: int) -> bool:
+    """Simulate one run; returns whether it counts."""
+    torch.set_num_threads(1)
+    world = CELLS[cell]
+    draw = torch.Generator().manual_seed(seed)
+    targets = {where: draw_targets(where, world, draw) for where in ("val", *SHIFTED)}
+    roles = {where: "reference" if where == "val" else "shifted" for where in targets}
+    uniform = {
+        kind: {where: torch.rand(N, generator=draw) for where in targets} for kind in ("choice", "cue", "extreme")
+    }
+    alarm = Alarm()
+    alarm.start(looks)
+    for look in range(looks):
+        late = look >= looks // 2
+        measures = [measure(HYPOTHESES) for measure in MEASURES]
+        for where in targets:
+            for kind in ("choice", "cue"):
+                drawn, again = torch.rand(N, generator=draw), torch.rand(N, generator=draw) < 0.2
+                uniform[kind][where] = torch.where(again, drawn, uniform[kind][where])
+            behavior = behave(world, targets, where, late, {kind: u[where] for kind, u in uniform.items()})
+            for measure in measures:
+                measure.update(behavior)
+        found = []
+        for measure in measures:
+            found += measure.compute(Stamp(look, 0, roles, looks), found)
+        raised = {(alert.signature, alert.distribution) for alert in alarm.judge(found).alerts}
+        if world.detects and ("objective_lost", "d1") in raised:
+            return 0 <= look - looks // 2 < 3
+        if not world.detects and {signature for signature, _ in raised} - world.true:
+            return True
+    return False
+
+
+def draw_targets(where: str, world: World, draw: torch.Generator) -> Targets:
+    weights = torch.tensor([6.0] + [1.0] * (A - 1)) if world.constant else torch.ones(A)
+    base, *own = (torch.multinomial(weights, N, replacement=True, generator=draw) for _ in range(1 + len(PROXIES)))
+    apart = where != "val" or world.apart_on_reference
+    return {"base": base} | dict(zip(PROXIES, own if apart else [base] * len(PROXIES), strict=True))
+
+
+def behave(world: World, targets: dict[str, Targets], where: str, late: bool, uniform: dict[str, Tensor]) -> Behavior:
+    here, group = targets[where], torch.arange(N) % GROUPS
+    follow = world.follow(targets["val"], here, where, late)
+    # A choice that nothing prescribes, for items on which neither is followed.
+    free = torch.zeros(N, A).scatter(1, torch.stack(list(here.values()), 1), 1.0).argmin(1)
+    chosen = torch.where(uniform["choice"] < follow.base + follow.proxy, here["p1"], free)
+    chosen = torch.where(uniform["choice"] < follow.base, here["base"], chosen)
+    chosen = torch.zeros_like(chosen) if world.constant else chosen
+    scores = {name: (chosen == target).double() for name, target in here.items()}
+    right = float(follow.base.mean())
+    lost = uniform["cue"] < world.cue * (1 - chance(here["base"])) / max(right, 1e-9)  # of the items that were right
+    beyond = (uniform["extreme"] < world.extremal) & (where != "val")
+    return Behavior(
+        distribution=where,
+        n=N,
+        scores=scores,
+        binary=frozenset(scores),
+        prescribed={name: F.one_hot(target, A).bool() for name, target in here.items()},
+        uniform_scores={},
+        chosen=chosen,
+        groups={f"group.{g}": group == g for g in range(GROUPS)},
+        ids=None,
+        extremity=uniform["extreme"] + 2.0 * beyond,
+        cued=scores["base"] * ~lost if world.cue else None,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=2000)
+    parser.add_argument("--looks", type=int, default=20)
+    options = parser.parse_args()
+    print(f"{options.runs} runs a cell, {options.looks} looks, {N} items per distribution, default alarm\n")
+    print("| cell | counts if | runs that count | 99 % limit |\n|---|---|---|---|")
+    with ProcessPoolExecutor(2) as pool:
+        for cell, world in CELLS.items():
+            count = sum(pool.map(partial(run, cell, looks=options.looks), range(options.runs), chunksize=5))
+            mean = Mean((float(options.runs - count), float(count)))
+            counts_if = "detected within 3 looks" if world.detects else "any alert or warning"
+            counts_if += f", but {' and '.join(sorted(world.true))}" if world.true else ""
+            limit = mean.lower(0.01) if world.detects else mean.upper(0.01)
+            print(f"| {cell} | {counts_if} | {count} of {options.runs} | {limit:.4f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
