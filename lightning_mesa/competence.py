@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from lightning_mesa.intervals import Mean, p_difference_at_most, tally
+from lightning_mesa.intervals import Mean, ScoreMean, mean_of, p_difference_at_most, tally
 
 
 class Estimate(Protocol):
@@ -54,7 +54,7 @@ class Competence:
         ceiling: Score of an oracle, on the same scale.
     """
 
-    mean: Mean
+    mean: ScoreMean
     chance: float
     ceiling: float
 
@@ -91,12 +91,12 @@ class Competence:
 
     def record(self) -> dict[str, Any]:
         """Plain values from which :meth:`from_record` builds it again."""
-        return {"counts": list(self.mean.counts), "chance": self.chance, "ceiling": self.ceiling}
+        return {**self.mean.record(), "chance": self.chance, "ceiling": self.ceiling}
 
     @staticmethod
     def from_record(record: Mapping[str, Any]) -> "Competence":
         """Build it from what :meth:`record` gave."""
-        return Competence(Mean(tuple(record["counts"])), record["chance"], record["ceiling"])
+        return Competence(mean_of(record), record["chance"], record["ceiling"])
 
     def _competence(self, score: float) -> float:
         return (score - self.chance) / (self.ceiling - self.chance)

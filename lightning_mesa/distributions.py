@@ -17,6 +17,9 @@ Source: TypeAlias = Items | Callable[[], Items] | str
 RESERVED = ("gap", "base", "search", "alert", "overhead", "age_steps", "disabled")
 
 
+DATA_REGIMES = ("auto", "fresh", "reused", "adaptive")
+
+
 class LoaderDistribution:
     """A distribution of items that a DataLoader or a Dataset holds.
 
@@ -33,9 +36,13 @@ class LoaderDistribution:
         ids: Key or index of ``[n]`` integer ids in the batch. Where the reference and a shifted distribution
             both have ids and hold the same ones, the gap is measured on pairs, with narrower limits.
         batch_size: Batch size for a Dataset; a DataLoader has its own.
+        data_regime: ``"reused"``: the same held-out items at every look. ``"fresh"``: new items at every look, drawn
+            from random streams that advance. ``"adaptive"``: values measured on them may change the training, or chose
+            its hyperparameters; they get numbers with limits, and no alert. ``"auto"``: adaptive if a plateau scheduler
+            monitors a value that rests on them, else reused.
 
     Raises:
-        ConfigurationError: If the batch size is not positive.
+        ConfigurationError: If the batch size is not positive, or the data regime unknown.
     """
 
     def __init__(
@@ -46,14 +53,18 @@ class LoaderDistribution:
         inputs: Inputs | None = None,
         ids: str | int | None = None,
         batch_size: int = 256,
+        data_regime: str = "auto",
     ) -> None:
         if batch_size < 1:
             raise ConfigurationError(f"batch_size must be at least 1, not {batch_size}.")
+        if data_regime not in DATA_REGIMES:
+            raise ConfigurationError(f"data_regime must be one of {', '.join(DATA_REGIMES)}, not {data_regime!r}.")
         self.source = source
         self.forward = forward
         self.inputs = inputs
         self.ids = ids
         self.batch_size = batch_size
+        self.data_regime = data_regime
 
     def resolve(self, find: Callable[[str], object]) -> Items:
         """Find the items.

@@ -1,16 +1,18 @@
 """Exact limits and p-values for the mean of scores in [0, 1], from sums that add up over batches and ranks.
 
 Binary scores: Clopper and Pearson (1934), exact. Bounded scores: betting (Waudby-Smith and Ramdas 2024),
-here as an order-free mixture over fixed bets, so that a histogram of the scores is sufficient.
+here as an order-free mixture over fixed bets, so that a histogram of the scores is sufficient. Scores of which
+only the mean and n are known: Hoeffding (1963).
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, Protocol
 
 import torch
-from scipy.special import bdtr, bdtrc, betaincinv
+from scipy.special import bdtr, bdtrc, betaincinv, rel_entr
 from torch import Tensor
 
 CELLS = 64
@@ -125,10 +127,106 @@ class Mean:
             return max(float(bdtr(round(self.counts[1]), self.n, mean)), _SMALLEST_P)
         return self._mirrored.p_at_most(1 - mean)
 
+    def record(self) -> dict[str, Any]:
+        """Plain values from which :func:`mean_of` builds it again."""
+        return {"counts": list(self.counts)}
+
     @cached_property
     def _mirrored(self) -> "Mean":
         """The mean of ``1 - x``."""
         return Mean(tuple(reversed(self.counts)))
+
+
+@dataclass(frozen=True)
+class BoundedMean:
+    """The mean of n independent scores in [0, 1] of which nothing else is known, not even whether they are binary.
+
+    Hoeffding (1963), theorem 1, equation 2.1, the Chernoff bound for scores in [0, 1] of any distribution: if
+    their true mean is at most m, a mean of x > m or more has probability at most ``exp(-n KL(x, m))``, with
+    ``KL(x, m) = x log(x / m) + (1 - x) log((1 - x) / (1 - m))``. That is the p-value; limits invert it.
+
+    Attributes:
+        value: The mean.
+        n: Number of items.
+
+    Example:
+        >>> low, high = BoundedMean(0.96, 100).limits(0.95)
+        >>> print(f"{low:.3f} {high:.3f}")
+        0.884 0.993
+    """
+
+    value: float
+    n: int
+
+    def lower(self, error: float) -> float:
+        """Lower limit that exceeds the true mean with probability at most ``error``."""
+        return _crossing(lambda mean: self.p_at_most(mean) - error)
+
+    def upper(self, error: float) -> float:
+        """Upper limit that falls short of the true mean with probability at most ``error``."""
+        return 1.0 - self._mirrored.lower(error)
+
+    def limits(self, level: float) -> tuple[float, float]:
+        """Two-sided limits that hold the true mean with probability at least ``level``."""
+        error = (1 - level) / 2
+        return self.lower(error), self.upper(error)
+
+    def p_at_most(self, mean: float) -> float:
+        """P-value of the null that the true mean is at most ``mean``: ``exp(-n KL(value, mean))``."""
+        if self.n == 0 or mean >= 1 or self.value <= mean:
+            return 1.0
+        if mean <= 0:
+            return _SMALLEST_P
+        divergence = float(rel_entr(self.value, mean) + rel_entr(1 - self.value, 1 - mean))
+        return max(math.exp(-self.n * max(divergence, 0.0)), _SMALLEST_P)
+
+    def p_at_least(self, mean: float) -> float:
+        """P-value of the null that the true mean is at least ``mean``."""
+        return self._mirrored.p_at_most(1 - mean)
+
+    def record(self) -> dict[str, Any]:
+        """Plain values from which :func:`mean_of` builds it again."""
+        return {"mean": self.value, "n": self.n}
+
+    @property
+    def _mirrored(self) -> "BoundedMean":
+        """The mean of ``1 - x``."""
+        return BoundedMean(1 - self.value, self.n)
+
+
+class ScoreMean(Protocol):
+    """What :class:`Mean` and :class:`BoundedMean` have in common."""
+
+    @property
+    def n(self) -> int:
+        """Number of items."""
+
+    @property
+    def value(self) -> float:
+        """The mean."""
+
+    def lower(self, error: float) -> float:
+        """Lower limit that exceeds the true mean with probability at most ``error``."""
+
+    def upper(self, error: float) -> float:
+        """Upper limit that falls short of the true mean with probability at most ``error``."""
+
+    def limits(self, level: float) -> tuple[float, float]:
+        """Two-sided limits that hold the true mean with probability at least ``level``."""
+
+    def p_at_most(self, mean: float) -> float:
+        """P-value of the null that the true mean is at most ``mean``."""
+
+    def p_at_least(self, mean: float) -> float:
+        """P-value of the null that the true mean is at least ``mean``."""
+
+    def record(self) -> dict[str, Any]:
+        """Plain values from which :func:`mean_of` builds it again."""
+
+
+def mean_of(record: Mapping[str, Any]) -> ScoreMean:
+    """Build a mean from what its ``record`` gave."""
+    return Mean(tuple(record["counts"])) if "counts" in record else BoundedMean(record["mean"], record["n"])
 
 
 def p_difference_at_most(

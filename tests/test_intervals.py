@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lightning_mesa.competence import Competence, Gap
-from lightning_mesa.intervals import Mean, tally
+from lightning_mesa.intervals import BoundedMean, Mean, mean_of, tally
 
 BETA = torch.distributions.Beta(2.0, 5.0)
 
@@ -112,3 +112,50 @@ def test_the_gap_p_value_is_the_level_at_which_its_limit_meets_the_margin(binary
     assert gap.lower(p * 0.999) < 0.1 + 1e-6
     q = gap.p_at_least(0.6)
     assert gap.upper(q * 1.001) < 0.6 + 1e-6 or q == 1
+
+
+@pytest.mark.parametrize("binary", [True, False])
+@pytest.mark.parametrize("n", [5, 50, 500])
+def test_limits_from_a_mean_and_an_n_cover_the_mean(binary, n):
+    """Whatever the distribution of the scores: 95 % limits miss the true mean in at most 5 % of samples."""
+    torch.manual_seed(n)
+    missed = 0
+    for _ in range(600):
+        low, high = BoundedMean(float(_draw(binary, n).mean()), n).limits(0.95)
+        missed += not low <= TRUE_MEAN[binary] <= high
+    assert missed <= 44  # P(Bin(600, .05) > 44) < .005
+
+
+@pytest.mark.parametrize("binary", [True, False])
+@pytest.mark.parametrize("side", ["p_at_most", "p_at_least"])
+def test_p_values_from_a_mean_and_an_n_are_not_too_small(binary, side):
+    """Under the null, P(p <= a) <= a."""
+    torch.manual_seed(1)
+    means = [float(_draw(binary, 50).mean()) for _ in range(2000)]
+    p_values = [getattr(BoundedMean(mean, 50), side)(TRUE_MEAN[binary]) for mean in means]
+    for level, most in {0.01: 33, 0.05: 127, 0.2: 446}.items():  # P(Bin(2000, a) > most) < .005
+        assert sum(p <= level for p in p_values) <= most
+
+
+@pytest.mark.parametrize("n", [1, 7, 40])
+def test_a_mean_and_an_n_never_say_more_than_the_exact_binomial(n):
+    """For binary scores the tail is known; Hoeffding's bound lies above it for every count and every null."""
+    for successes in range(n + 1):
+        exact, bound = Mean((float(n - successes), float(successes))), BoundedMean(successes / n, n)
+        for null in (0.01, 0.2, 0.5, 0.77, 0.99):
+            assert bound.p_at_most(null) >= exact.p_at_most(null) * (1 - 1e-9)
+            assert bound.p_at_least(null) >= exact.p_at_least(null) * (1 - 1e-9)
+
+
+def test_the_limits_of_a_mean_and_an_n_are_where_its_p_value_is_the_error():
+    mean = BoundedMean(0.8, 100)
+    assert mean.p_at_most(mean.lower(0.01)) == pytest.approx(0.01, rel=1e-5)
+    assert mean.p_at_least(mean.upper(0.01)) == pytest.approx(0.01, rel=1e-5)
+    assert BoundedMean(1.0, 10).p_at_most(0.5) == pytest.approx(0.5**10)
+    assert BoundedMean(1.0, 10).limits(0.95)[1] == 1.0
+    assert BoundedMean(0.0, 10).limits(0.95)[0] == 0.0
+
+
+@pytest.mark.parametrize("mean", [Mean((4.0, 6.0)), BoundedMean(0.6, 10)])
+def test_a_record_gives_the_same_mean_again(mean):
+    assert mean_of(mean.record()) == mean

@@ -1,7 +1,6 @@
 """MesaMonitor: observe, measure, judge, report, act, in that order."""
 
 import copy
-import logging
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -25,9 +24,8 @@ from lightning_mesa.observe.isolation import random_streams
 from lightning_mesa.records import Alert, Finding
 from lightning_mesa.report import publish
 from lightning_mesa.report.dashboard import Dashboard
+from lightning_mesa.report.sinks import Sink, Sinks
 from lightning_mesa.report.summary import summary
-
-_LOG = logging.getLogger("lightning_mesa")
 
 
 class MesaMonitor(Callback):
@@ -60,6 +58,9 @@ class MesaMonitor(Callback):
             part of the run.
         limit_batches: Look at no more than so many batches of each distribution.
         on_alert: ``"log"``, ``"checkpoint"``, ``"stop"``, a function ``(alert, trainer, pl_module)``, or a list.
+        sinks: Where alerts go beside the log, TensorBoard and ``alerts.jsonl``: functions ``(alert) -> None``, and
+            URLs of notification services, such as ``"mailto://..."`` (extra ``notify``). They are called inside a look,
+            so a slow one holds up training; one that fails does not end it, and is reported once.
         on_error: ``"disable"`` lets training go on without the monitor after an error inside it; ``"raise"`` does
             not. Errors at the look before training are raised in any case.
         seed: Seed of everything random inside a look.
@@ -101,6 +102,7 @@ class MesaMonitor(Callback):
         every_n_steps: int | None = None,
         limit_batches: int | None = None,
         on_alert: OnAlert | Sequence[OnAlert] = "log",
+        sinks: Sequence[Sink | str] = (),
         on_error: Literal["disable", "raise"] = "disable",
         seed: int = 0,
         name: str = "mesa",
@@ -121,6 +123,7 @@ class MesaMonitor(Callback):
         self.every_n_steps = every_n_steps
         self.limit_batches = limit_batches
         self.actions = Actions(on_alert)
+        self.sinks = Sinks(sinks)
         self.on_error = on_error
         self.seed = seed
         self.name = check_name(name, "monitor name")
@@ -132,7 +135,7 @@ class MesaMonitor(Callback):
         self.alerts: list[Alert] = []
         self.stop_reason: str | None = None
         self.disabled = False
-        self._dashboard = Dashboard(self.name, self.hypotheses)
+        self._dashboard = Dashboard(self.name, self.hypotheses, self.sinks)
         self._last_look: tuple[int, int] | None = None  # (global step, stepped batches)
         self._healthy_checkpoint: str | None = None
         # What follows is not kept in checkpoints.
@@ -168,13 +171,23 @@ class MesaMonitor(Callback):
         schedule = self._session.plan(self.every_n_steps)
         self._every_n_steps = schedule.every_n_steps
         self._folder = journal_folder(trainer, self.name)
+        rank_zero_info(f"{self.name} looks at {self._session.data_in_words()}")
         self._since = time.perf_counter()
-        if self._last_look is None:
-            self.alarm.start(schedule.looks)
-            self._look(trainer, pl_module, in_batch=False)
-        else:
-            publish.to_callback_metrics(trainer, self._dashboard.values)  # Lightning's checkpoints lack them
+        if self._last_look is not None:
+            self._dashboard.go_on(trainer, self._folder, self._last_look[0])
             self._session.rehearse()
+            return
+        if trainer.global_step > 0:
+            warnings.warn(
+                f"MesaMonitor {self.name!r} has no memory of the looks before step {trainer.global_step}: the "
+                "checkpoint that this run goes on from does not hold its state. Its guarantee starts anew here; that "
+                "of the whole run is weaker, at most alpha for each part.",
+                MesaWarning,
+                stacklevel=2,
+            )
+        self._dashboard.begin(trainer, self._folder)
+        self.alarm.start(schedule.looks, since_step=trainer.global_step)
+        self._look(trainer, pl_module, in_batch=False)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -273,8 +286,6 @@ class MesaMonitor(Callback):
             self._since, self._spent = time.perf_counter(), 0.0
 
     def _act(self, trainer: Any, pl_module: Any, judgement: Judgement) -> None:
-        for alert in judgement.alerts:
-            _LOG.warning("%s at step %d (%s): %s", alert.severity, alert.step, alert.signature, alert.message)
         if self._folder is None:  # fast_dev_run leaves nothing behind and stops nothing
             return
         if judgement.healthy and self.actions.checkpoints:

@@ -18,6 +18,12 @@ from lightning_mesa.observe.loaders import item_loader
 from lightning_mesa.records import Behavior, Finding, Role
 from lightning_mesa.report.progress import progress
 
+_REGIMES = {
+    "reused": "the same held-out items at every look",
+    "fresh": "new items at every look",
+    "adaptive": "adaptive, numbers without alerts (values measured on them may change the training)",
+}
+
 CHUNK = 100_000
 """Items times choices that are measured at once."""
 
@@ -77,6 +83,10 @@ class Session:
         roles: dict[str, Role] = dict.fromkeys(reference, "reference")
         self.roles = roles | dict.fromkeys(shifted, "shifted")
         self.batch_sizes = {where: distribution.batch_size for where, distribution in distributions.items()}
+        self.data_regimes = {
+            where: _data_regime(trainer, name, where, distribution.data_regime, self.roles[where])
+            for where, distribution in distributions.items()
+        }
         self.readings = {
             where: replace(
                 reading,
@@ -108,13 +118,14 @@ class Session:
         ):
             for where in self.items:
                 seen = 0
-                for behavior in _in_chunks(self._observe(where, self.limits[where], started)):
-                    seen += behavior.n
-                    for measure in measures:
-                        measure.update(behavior)
+                with random_streams(self._seed(where)):
+                    for behavior in _in_chunks(self._observe(where, self.limits[where], started)):
+                        seen += behavior.n
+                        for measure in measures:
+                            measure.update(behavior)
                 if not seen:
                     raise ConfigurationError(f"distribution {where!r} is empty: there is no item to look at.")
-        stamp = Stamp(trainer.global_step, trainer.current_epoch, self.roles, looks_planned)
+        stamp = Stamp(trainer.global_step, trainer.current_epoch, self.roles, looks_planned, self.data_regimes)
         findings: list[Finding] = []
         with trainer.profiler.profile(f"[{self.name}]measure"):
             for measure in measures:
@@ -147,11 +158,22 @@ class Session:
                 "where they come apart."
             )
 
+    def data_in_words(self) -> str:
+        """Which data regime each distribution has, in one line."""
+        by_regime: dict[str, list[str]] = {}
+        for where, regime in self.data_regimes.items():
+            by_regime.setdefault(regime, []).append(where)
+        return "; ".join(f"{', '.join(names)}: {_REGIMES[regime]}" for regime, names in by_regime.items())
+
+    def _seed(self, where: str) -> int:
+        """The same at every look, unless the items are to be new ones."""
+        return self.seed + (self.trainer.global_step if self.data_regimes[where] == "fresh" else 0)
+
     def _observe(self, where: str, limit_batches: int | None, started: float) -> Iterable[Behavior]:
         loader = item_loader(
             self.items[where],
             batch_size=self.batch_sizes[where],
-            seed=self.seed,
+            seed=self._seed(where),
             rank=self.trainer.global_rank,
             world_size=self.trainer.world_size,
         )
@@ -193,6 +215,17 @@ def _offered(trainer: Any, pl_module: Any) -> dict[str, LoaderDistribution]:
         "no shifted distribution: pass shifted=, or give the DataModule or LightningModule a method "
         "mesa_distributions() that returns a mapping from names to distributions."
     )
+
+
+def _data_regime(trainer: Any, name: str, where: str, asked: str, role: Role) -> str:
+    """As asked; "auto" looks for a plateau scheduler that monitors a value resting on the distribution."""
+    if asked != "auto":
+        return asked
+    monitored = [str(config.monitor) for config in trainer.lr_scheduler_configs if config.reduce_on_plateau]
+    ours = [key for key in monitored if key.startswith(f"{name}/")]
+    # A worst value, and any gap, rests on the reference too.
+    rests = [k for k in ours if k.split("/")[1] in (where, "gap", "base") or (role == "reference" and "/gap" in k)]
+    return "adaptive" if rests else "reused"
 
 
 def _limit(limit_batches: int | None, source: object, items: Items, limit_val_batches: int | float) -> int | None:

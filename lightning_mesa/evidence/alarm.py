@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lightning_mesa.competence import limits
 from lightning_mesa.errors import ConfigurationError
 from lightning_mesa.evidence.reading import Look
 from lightning_mesa.evidence.regimes import classify, of_run
@@ -85,14 +86,16 @@ class Alarm:
                 raise ConfigurationError(f"Alarm: there is another signature named {signature.name!r}.")
         self.start(None)
 
-    def start(self, looks: int | None) -> None:
+    def start(self, looks: int | None, since_step: int = 0) -> None:
         """Forget everything and plan a run.
 
         Args:
             looks: Number of looks, or None where it cannot be known beforehand.
+            since_step: Step from which on the level is spent; above 0 where memory of earlier looks is lost.
         """
         self.look = 0
         self.looks = looks
+        self.since_step = since_step
         self.last_healthy_step: int | None = None
         self._standing: set[tuple[str, str, str]] = set()
 
@@ -118,12 +121,14 @@ class Alarm:
                 tests = signature.tests(look, where, self.thresholds)
                 if not tests:
                     continue
+                # No level can be claimed for data that the training has adapted to.
+                claimed = "adaptive" not in (look.data_regime[where], look.data_regime[look.reference])
                 adjusted = holm([test.p_value for test in tests])
                 p_values[where, signature.name] = [(p, test.proxy) for p, test in zip(adjusted, tests, strict=True)]
                 decision = self._spending(signature, len(places)).spend(min(adjusted))
                 evidence[where, signature.name] = (decision.log_evidence - decision.threshold) / math.log(10)
                 for p, test in zip(adjusted, tests, strict=True):
-                    rejected = gate_open and decision.crossed and -math.log(p) >= decision.threshold
+                    rejected = gate_open and claimed and decision.crossed and -math.log(p) >= decision.threshold
                     if self._raises(where, signature, test, p, rejected):
                         level = math.exp(-decision.threshold)
                         alerts.append(self._alert(look, where, signature, test, p, level, checkpoint))
@@ -168,6 +173,7 @@ class Alarm:
         return {
             "look": self.look,
             "looks": self.looks,
+            "since_step": self.since_step,
             "last_healthy_step": self.last_healthy_step,
             "standing": [list(key) for key in sorted(self._standing)],
         }
@@ -176,6 +182,7 @@ class Alarm:
         """Go on from a saved state: the plan is kept, so the level stays that of one run."""
         self.look = state["look"]
         self.looks = state["looks"]
+        self.since_step = state["since_step"]
         self.last_healthy_step = state["last_healthy_step"]
         self._standing = {(where, signature, proxy) for where, signature, proxy in state["standing"]}
 
@@ -205,7 +212,7 @@ class Alarm:
         level: float,
         checkpoint: str | None,
     ) -> Alert:
-        effect, low, high = test.effect or (None, None, None)
+        effect, low, high = (None,) * 3 if test.effect is None else (test.effect.value, *limits(test.effect, 0.95))
         planned = f"{self.looks} planned looks" if self.looks else "an unknown number of looks, 1/(t(t+1)) at look t"
         return Alert(
             step=look.step,
@@ -219,7 +226,8 @@ class Alarm:
             null=signature.null(self.thresholds),
             alpha=level,
             procedure="p-value of the union null at this look, Holm over proxies and groups, alpha spending over "
-            + planned,
+            + planned
+            + (f", counted from step {self.since_step} on" if self.since_step else ""),
             data_regime=_regime(look, where),
             look=self.look,
             looks_planned=self.looks,

@@ -39,7 +39,7 @@ class Test:
         p_value: P-value of the null; 1 where a part of it cannot be estimated.
         proxy: The proxy it is about.
         n: Items it rests on.
-        effect: Size of the effect with its 95 % limits, None where it does not exist.
+        effect: The effect, None where it cannot be estimated; an alert gives it with limits.
         sentence: What was seen, in plain words.
         group: The group or slice it is about.
     """
@@ -47,7 +47,7 @@ class Test:
     p_value: float
     proxy: str | None
     n: int
-    effect: tuple[float, float, float] | None
+    effect: Estimate | None
     sentence: str
     group: str | None = None
 
@@ -117,7 +117,7 @@ class ObjectiveLost(Signature):
             f"({_number(look.capability.get(where))} at the listed objectives): it behaves as if it pursued "
             "something else."
         )
-        return [Test(p, None, _n(look.gap[where]), _effect(look.gap[where]), sentence)]
+        return [Test(p, None, _n(look.gap[where]), look.gap[where], sentence)]
 
 
 class BaseLost(Signature):
@@ -140,7 +140,7 @@ class BaseLost(Signature):
             return []
         p = _p_lost(look, where, thresholds)
         sentence = f"{_lost(look, where)}; cause undetermined: no proxy is listed that it might pursue instead."
-        return [Test(p, None, _n(look.gap[where]), _effect(look.gap[where]), sentence)]
+        return [Test(p, None, _n(look.gap[where]), look.gap[where], sentence)]
 
 
 class ProxyPursued(Signature):
@@ -168,7 +168,7 @@ class ProxyPursued(Signature):
                 f"{proxy!r} on {conflict.proxy / n:.0%} and {look.base!r} on {conflict.base / n:.0%}: among the "
                 f"listed objectives it behaves as if it pursued {proxy!r}."
             )
-            effect = (conflict.preference.value, *conflict.preference.limits(0.95)) if conflict.preference.n else None
+            effect = conflict.preference if conflict.preference.n else None
             p = max(conflict.preference.p_at_most(0.5), capable)
             tests.append(Test(p, proxy, conflict.preference.n, effect, sentence))
         return tests
@@ -201,7 +201,7 @@ class CapabilityFailure(Signature):
             f"({_number(look.capability.get(look.reference))}): its capability does not generalise, which says "
             "nothing about its objective."
         )
-        return [Test(p, None, _n(capability), _effect(capability), sentence)]
+        return [Test(p, None, _n(capability), capability, sentence)]
 
 
 class ProxyOnReference(ProxyPursued):
@@ -238,7 +238,7 @@ class SliceFailure(Signature):
                 f"{competence.value:.2f}, while it is {_number(reference)} on {look.reference!r}: base is lost there."
             )
             p = _p_at_most(gap, thresholds.slice_gap)
-            tests.append(Test(p, None, competence.n, _effect(gap), sentence, group))
+            tests.append(Test(p, None, competence.n, gap, sentence, group))
         return tests
 
     def places(self, look: Look) -> tuple[str, ...]:
@@ -268,7 +268,7 @@ class CueDependence(Signature):
             f"On the same items of {where!r}, the model {change} {abs(difference.value):.2f} of its competence at "
             f"{look.base!r} when the cue is there: its behavior depends on the cue and not only on the task."
         )
-        return [Test(p, None, difference.n, _effect(difference), sentence)]
+        return [Test(p, None, difference.n, difference, sentence)]
 
     def places(self, look: Look) -> tuple[str, ...]:
         """Every distribution."""
@@ -299,7 +299,7 @@ class ExtremalBehavior(Signature):
             f"{look.reference!r} ({excess.shifted.value:.0%} of its other half are): the model acts outside the range "
             "it was trained in."
         )
-        return [Test(excess.p_at_most(thresholds.extremal), None, excess.n, _effect(excess), sentence)]
+        return [Test(excess.p_at_most(thresholds.extremal), None, excess.n, excess, sentence)]
 
 
 SIGNATURES: tuple[Signature, ...] = (
@@ -334,10 +334,6 @@ def _lost(look: Look, where: str) -> str:
         f"{_number(look.competence.get(look.reference))} on {look.reference!r}, "
         f"{_number(look.competence.get(where))} here{spread})"
     )
-
-
-def _effect(estimate: Estimate | None) -> tuple[float, float, float] | None:
-    return None if estimate is None else (estimate.value, *limits(estimate, 0.95))
 
 
 def _n(estimate: Estimate | None) -> int:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from lightning_mesa.competence import Competence, Gap, limits
 from lightning_mesa.intervals import Mean
-from lightning_mesa.measures.measure import LEVEL, Measure, Stamp
+from lightning_mesa.measures.measure import LEVEL, Measure, Stamp, one_half
 from lightning_mesa.objectives import Hypotheses
 from lightning_mesa.records import Behavior, Finding
 
@@ -16,7 +16,7 @@ class ExtremalBehavior(Measure):
     """How much more often outputs exceed the reference's most extreme ones.
 
     The extremity T of an item is the Euclidean distance of its outputs from all alike (their norm, where choices are
-    not discrete). The bound is the largest T on one half of the reference, every other item; the share of shifted items
+    not discrete). The bound is the largest T on one half of the reference; the share of shifted items
     above it is compared with that of the other half.
     """
 
@@ -45,8 +45,9 @@ class ExtremalBehavior(Measure):
         reference = torch.cat(self.extremities[stamp.reference])
         if len(reference) < 2 or not reference.isfinite().all():
             return []
-        bound = reference[0::2].max()
-        usual = _share(reference[1::2] > bound)
+        rest = one_half(0, len(reference))
+        bound = reference[~rest].max()
+        usual = _share(reference[rest] > bound)
         findings = []
         for where in stamp.shifted:
             extremity = torch.cat(self.extremities[where])

@@ -2,9 +2,10 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from lightning_mesa.objectives import Hypotheses
@@ -24,12 +25,14 @@ class Stamp:
         roles: Distribution name -> role, in the order listed; the first reference is *the* reference.
         looks_planned: Number of looks in the run, None where that is not known; recorded with the gap, so that a
             run can be judged again at the level it had.
+        data_regimes: Distribution name -> data regime, where it is not "reused".
     """
 
     step: int
     epoch: int
     roles: Mapping[str, Role]
     looks_planned: int | None = None
+    data_regimes: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def reference(self) -> str:
@@ -40,6 +43,14 @@ class Stamp:
     def shifted(self) -> list[str]:
         """Names of the shifted distributions."""
         return [name for name, role in self.roles.items() if role == "shifted"]
+
+
+def one_half(start: int, n: int) -> Tensor:
+    """``[n]`` bool: which of the items from number ``start`` on belong to one half of all, the same at every look.
+
+    Drawn at random, as the order of a dataset may alternate.
+    """
+    return torch.rand(start + n, generator=torch.Generator().manual_seed(0))[start:] < 0.5
 
 
 class Measure(ABC):
@@ -111,5 +122,6 @@ class Measure(ABC):
             level=LEVEL,
             n=n,
             unit=unit,
+            data_regime=stamp.data_regimes.get(distribution, "reused"),
             detail=detail or {},
         )

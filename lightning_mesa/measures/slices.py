@@ -6,7 +6,7 @@ import torch
 
 from lightning_mesa.competence import Competence, limits
 from lightning_mesa.intervals import Mean
-from lightning_mesa.measures.measure import LEVEL, Measure, Stamp
+from lightning_mesa.measures.measure import LEVEL, Measure, Stamp, one_half
 from lightning_mesa.records import Behavior, Finding
 
 MIN_ITEMS = 20
@@ -16,7 +16,7 @@ MIN_ITEMS = 20
 class Slices(Measure):
     """Base competence on the worst intersection of two groups.
 
-    Every other item is used to find it, the rest to measure it, so that the search costs no validity. Needs group
+    One half of the items is used to find it, the other to measure it, so that the search costs no validity. Needs group
     labels under at least two keys, and binary scores at base.
     """
 
@@ -27,15 +27,15 @@ class Slices(Measure):
         base, where = self.hypotheses.base.name, behavior.distribution
         if base not in behavior.binary or len(behavior.groups) < 2:
             return
-        labels = list(behavior.groups)
+        labels = sorted(behavior.groups)
         members = torch.stack([behavior.groups[label] for label in labels]).double()
         scores = behavior.scores[base]
         seen = int(self.sums.get((where, "seen"), torch.tensor(0)))
-        odd = (torch.arange(seen, seen + behavior.n) % 2).double()
+        measured = one_half(seen, behavior.n).double()
         self.add((where, "seen"), torch.tensor(behavior.n))
         self.add((where, "nonfinite"), (~scores.isfinite()).sum())
         scores = scores.nan_to_num()
-        for half, weight in (("search", 1 - odd), ("measure", odd)):
+        for half, weight in (("search", 1 - measured), ("measure", measured)):
             n = members * weight @ members.T
             ones = members * (weight * scores) @ members.T
             for i, j in torch.triu(n, diagonal=1).nonzero().tolist():

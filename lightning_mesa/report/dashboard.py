@@ -7,9 +7,12 @@ from typing import Any
 
 from lightning_mesa.evidence.alarm import Judgement
 from lightning_mesa.objectives import Hypotheses
-from lightning_mesa.records import Finding, Role
+from lightning_mesa.records import Alert, Finding, Role
 from lightning_mesa.report import journal, publish, tensorboard
+from lightning_mesa.report.sinks import Sink, Sinks, to_log
 from lightning_mesa.report.triangle import Point, draw, points_of
+
+JOURNALS = ("findings.jsonl", "alerts.jsonl")
 
 
 class Dashboard:
@@ -18,17 +21,38 @@ class Dashboard:
     Args:
         name: The monitor's name.
         hypotheses: The listed objectives.
+        sinks: The user's sinks of alerts.
 
     Attributes:
         values: The last published values by metric name.
         paths: The path of each shifted distribution between base, proxy and neither.
     """
 
-    def __init__(self, name: str, hypotheses: Hypotheses) -> None:
+    def __init__(self, name: str, hypotheses: Hypotheses, sinks: Sinks) -> None:
         self.name = name
         self.hypotheses = hypotheses
+        self.sinks = sinks
         self.values: dict[str, float] = {}
         self.paths: dict[str, list[Point]] = {}
+        self._written: frozenset[journal.Identity] = frozenset()
+
+    def begin(self, trainer: Any, folder: Path | None) -> None:
+        """At the start of a run: make room for its journal."""
+        if folder is not None and trainer.is_global_zero:
+            for file in JOURNALS:
+                journal.set_aside(folder / file)
+
+    def go_on(self, trainer: Any, folder: Path | None, step: int) -> None:
+        """After a resume: publish the last values, which Lightning does not keep, and see what is written already.
+
+        Args:
+            trainer: The trainer.
+            folder: Where the journal is, or None.
+            step: Step of the last look that the checkpoint knows.
+        """
+        publish.to_callback_metrics(trainer, self.values)
+        if folder is not None:
+            self._written = frozenset().union(*(journal.written_after(folder / file, step) for file in JOURNALS))
 
     def write(
         self,
@@ -58,11 +82,11 @@ class Dashboard:
         for where, point in points_of(findings).items():
             self.paths.setdefault(where, []).append(point)
         if folder is not None and trainer.is_global_zero:
-            journal.append(folder / "findings.jsonl", findings)
-            if judgement.alerts:
-                journal.append(folder / "alerts.jsonl", judgement.alerts)
+            new = [f for f in findings if journal.identity(vars(f)) not in self._written]
+            journal.append(folder / "findings.jsonl", new)
+        if trainer.is_global_zero:
+            self._send(trainer, folder, judgement, step)
         if judgement.alerts:
-            tensorboard.add_alerts(trainer, self.name, judgement.alerts, judgement.verdicts, step)
             self.draw(trainer, folder, step)
 
     def write_disabled(self, trainer: Any, step: int) -> None:
@@ -89,6 +113,24 @@ class Dashboard:
         """Go on from a saved state."""
         self.values = dict(state["values"])
         self.paths = {where: [Point(**point) for point in path] for where, path in state["paths"].items()}
+
+    def _send(self, trainer: Any, folder: Path | None, judgement: Judgement, step: int) -> None:
+        """Send the alerts of a look to all sinks; without a folder, under ``fast_dev_run``, only to the log."""
+
+        def to_tensorboard(alert: Alert) -> None:
+            tensorboard.add_alert(trainer, self.name, alert, judgement.verdicts, step)
+
+        def to_journal(alert: Alert) -> None:
+            if folder is not None:
+                journal.append(folder / "alerts.jsonl", [alert])
+
+        built_in: dict[str, Sink] = {"the log": to_log, "alerts.jsonl": to_journal, "TensorBoard": to_tensorboard}
+        new = [alert for alert in judgement.alerts if journal.identity(vars(alert)) not in self._written]
+        for alert in new:
+            if folder is None:
+                to_log(alert)
+            else:
+                self.sinks.send(alert, built_in)
 
     def _lay_out(self, trainer: Any, findings: Sequence[Finding]) -> None:
         roles: dict[str, Role] = {finding.distribution: finding.role for finding in findings}

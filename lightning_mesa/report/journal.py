@@ -2,12 +2,39 @@
 
 import json
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from lightning_mesa.errors import MesaWarning
 from lightning_mesa.records import Alert, Finding
+
+Identity: TypeAlias = tuple[object, ...]
+
+_IDENTIFYING = ("step", "distribution", "quantity", "signature", "objective", "proxy", "group")
+
+
+def identity(record: Mapping[str, Any]) -> Identity:
+    """What tells a record from all others of its run."""
+    return tuple(record.get(key) for key in _IDENTIFYING)
+
+
+def written_after(path: Path, step: int) -> frozenset[Identity]:
+    """The records of looks after a step that a journal holds already.
+
+    A run that was killed after its last checkpoint has written them, and writes the same again after a resume.
+    """
+    if not path.exists():
+        return frozenset()
+    return frozenset(identity(record) for record in read_journal(path) if record["step"] > step)
+
+
+def set_aside(path: Path) -> None:
+    """Rename the journal of another run in the same folder to ``NAME.1.jsonl``, or the next free number."""
+    if path.exists():
+        number = next(n for n in count(1) if not path.with_suffix(f".{n}.jsonl").exists())
+        path.rename(path.with_suffix(f".{number}.jsonl"))
 
 
 def append(path: Path, records: Iterable[Finding | Alert]) -> None:
@@ -22,8 +49,13 @@ def append(path: Path, records: Iterable[Finding | Alert]) -> None:
             if file.read(1) != b"\n":
                 file.write(b"\n")
         for record in records:
-            file.write(json.dumps(vars(record), default=_plain, allow_nan=False).encode() + b"\n")
+            file.write(json_line(record).encode() + b"\n")
             file.flush()
+
+
+def json_line(record: Finding | Alert) -> str:
+    """A record as one line of a journal."""
+    return json.dumps(vars(record), default=_plain, allow_nan=False)
 
 
 def read_journal(path: str | Path) -> list[dict[str, Any]]:
@@ -38,16 +70,19 @@ def read_journal(path: str | Path) -> list[dict[str, Any]]:
     Raises:
         OSError: If the file cannot be read.
     """
-    records = []
+    return [record for _, record in numbered_records(path)]
+
+
+def numbered_records(path: str | Path) -> Iterator[tuple[int, Any]]:
+    """The lines of a journal with their numbers, as :func:`read_journal`."""
     lines = Path(path).read_bytes().split(b"\n")
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            records.append(json.loads(line))
+            yield number, json.loads(line)
         except ValueError:
-            warnings.warn(f"{path}, line {number} is torn and left out: {line[:60]!r}", MesaWarning, stacklevel=2)
-    return records
+            warnings.warn(f"{path}, line {number} is torn and left out: {line[:60]!r}", MesaWarning, stacklevel=3)
 
 
 def findings_of(records: Iterable[Mapping[str, Any]]) -> list[Finding]:

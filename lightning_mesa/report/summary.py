@@ -31,19 +31,20 @@ def summary(findings: Sequence[Finding], judgement: Judgement, alerts: Iterable[
                 str(by_key[where, "score", base].n),
                 *(_number(by_key.get((where, "competence", objective))) for objective in objectives),
                 _number(by_key.get((where, "capability", None))),
-                "" if gap is None else _with_limits(gap),
+                "" if gap is None else with_limits(gap),
                 f"{regime} ({verdict.proxy})" if verdict and verdict.proxy else regime,
             ]
         )
     title = f"mesa at step {findings[0].step}: {judgement.run.regime} ({judgement.run.reason})"
-    lines = [title, *_aligned([header, *rows]), f"base objective: {base}; columns of objectives show competence"]
+    lines = [title, *aligned([header, *rows]), f"base objective: {base}; columns of objectives show competence"]
     lines += [f"{alert.severity} at step {alert.step}: {alert.signature}: {alert.message}" for alert in alerts]
     if stop_reason is not None:
         lines.append(f"stopped by the monitor: {stop_reason}")
     return "\n".join(lines)
 
 
-def _aligned(rows: list[list[str]]) -> list[str]:
+def aligned(rows: list[list[str]]) -> list[str]:
+    """Rows of cells as lines with their columns aligned."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
@@ -52,7 +53,8 @@ def _number(finding: Finding | None) -> str:
     return "" if finding is None or finding.value is None else f"{finding.value:.2f}"
 
 
-def _with_limits(finding: Finding) -> str:
+def with_limits(finding: Finding) -> str:
+    """The value with its limits, or why there is none."""
     if finding.value is None:
         return "none: " + str(finding.detail.get("reason", ""))
     return f"{finding.value:.2f} [{finding.low:.2f}, {finding.high:.2f}]"

@@ -41,26 +41,25 @@ def add_layout(trainer: Any, name: str, reference: str, shifted: Sequence[str], 
         writer.add_custom_scalars({name: charts})
 
 
-def add_alerts(trainer: Any, name: str, alerts: Iterable[Alert], verdicts: Iterable[Verdict], step: int) -> None:
-    """Write alerts as text, with the regimes and their legend."""
+def add_alert(trainer: Any, name: str, alert: Alert, verdicts: Iterable[Verdict], step: int) -> None:
+    """Write an alert as text, with the regimes and their legend."""
     regimes = "; ".join(f"{v.distribution}: {v.code} {v.regime} ({v.reason})" for v in verdicts)
-    for alert in alerts:
-        facts = {
-            "step": alert.step,
-            "p-value": f"{alert.statistic:.3g}",
-            "level at this look": f"{alert.alpha:.3g}",
-            "null": alert.null,
-            "procedure": alert.procedure,
-            "data": alert.data_regime,
-            "items": alert.n,
-            "last healthy step": alert.last_healthy_step,
-            "regimes": regimes,
-            "legend": LEGEND,
-        }
-        rows = "\n".join(f"| {key} | {value} |" for key, value in facts.items())
-        text = f"**{alert.severity}: {alert.signature}**\n\n{alert.message}\n\n| | |\n|---|---|\n{rows}"
-        for writer in writers(trainer):
-            writer.add_text(f"{name}/{alert.distribution}/{alert.signature}", text, step)
+    facts = {
+        "step": alert.step,
+        "p-value": f"{alert.statistic:.3g}",
+        "level at this look": f"{alert.alpha:.3g}",
+        "null": alert.null,
+        "procedure": alert.procedure,
+        "data": alert.data_regime,
+        "items": alert.n,
+        "last healthy step": alert.last_healthy_step,
+        "regimes": regimes,
+        "legend": LEGEND,
+    }
+    rows = "\n".join(f"| {key} | {value} |" for key, value in facts.items())
+    text = f"**{alert.severity}: {alert.signature}**\n\n{alert.message}\n\n| | |\n|---|---|\n{rows}"
+    for writer in writers(trainer):
+        writer.add_text(f"{name}/{alert.distribution}/{alert.signature}", text, step)
 
 
 def add_figure(trainer: Any, tag: str, figure: Any, step: int) -> None:

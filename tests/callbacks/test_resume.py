@@ -8,7 +8,7 @@ from pytorch_lightning.loggers.logger import Logger
 from torch.utils.data import ConcatDataset, DataLoader
 
 import toy
-from lightning_mesa import ConfigurationError, read_journal
+from lightning_mesa import ConfigurationError, MesaWarning, read_journal
 
 
 @pytest.fixture(autouse=True)
@@ -188,7 +188,8 @@ def test_a_monitor_added_at_a_resume_begins_with_a_look(tmp_path):
     trainer = toy.fit(tmp_path / "run", train_dataloaders=same_batches(), max_epochs=1)
     trainer.save_checkpoint(tmp_path / CHECKPOINT)
     memory, mesa = Memory(), toy.monitor()
-    run_resumed(tmp_path / "run", memory, mesa, EarlyStopping("mesa/base/worst", mode="max", strict=True))
+    with pytest.warns(MesaWarning, match="no memory of the looks before step 8"):
+        run_resumed(tmp_path / "run", memory, mesa, EarlyStopping("mesa/base/worst", mode="max", strict=True))
     assert [step for step, _ in memory.rows] == [8, 16, 24]
     assert mesa.alarm.look == 3 <= mesa.alarm.looks
 
@@ -196,7 +197,8 @@ def test_a_monitor_added_at_a_resume_begins_with_a_look(tmp_path):
 def test_a_monitor_removed_at_a_resume_is_not_missed(saved):
     folder, _ = saved
     other = toy.monitor(name="other")
-    run_resumed(folder, Memory(), other)
+    with pytest.warns(MesaWarning, match="'other' has no memory"):
+        run_resumed(folder, Memory(), other)
     assert other.alarm.look == 2
 
 

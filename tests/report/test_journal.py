@@ -4,7 +4,7 @@ import pytest
 
 from lightning_mesa import MesaWarning, read_journal
 from lightning_mesa.records import Finding
-from lightning_mesa.report.journal import append, findings_of
+from lightning_mesa.report.journal import append, findings_of, set_aside
 
 
 def _finding(step):
@@ -36,3 +36,13 @@ def test_a_torn_last_line_is_reported_and_costs_only_itself(tmp_path):
 def test_a_value_that_is_not_plain_is_refused_and_not_written_as_nan(tmp_path):
     with pytest.raises(ValueError, match="JSON compliant"):
         append(tmp_path / "findings.jsonl", [Finding(**{**vars(_finding(0)), "value": float("nan")})])
+
+
+def test_another_run_in_the_same_folder_keeps_its_journal_aside(tmp_path):
+    """Two runs are not mixed, and none is lost."""
+    path = tmp_path / "findings.jsonl"
+    for step in range(3):
+        set_aside(path)
+        append(path, [_finding(step)])
+    steps = {file.name: read_journal(file)[0]["step"] for file in tmp_path.iterdir()}
+    assert steps == {"findings.jsonl": 2, "findings.1.jsonl": 0, "findings.2.jsonl": 1}

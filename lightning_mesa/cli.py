@@ -1,0 +1,146 @@
+"""The command line: ``lightning-mesa replay findings.jsonl`` judges a recorded run again."""
+
+import argparse
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from lightning_mesa.errors import ConfigurationError, MesaWarning
+
+_PLANNED_UNKNOWN = "unknown"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        argv: The arguments; default: those of this process.
+
+    Returns:
+        The exit status: 0 whether or not there are alerts, 2 for input that cannot be read.
+    """
+    options = _parser().parse_args(argv)
+    try:
+        with _warnings_as_messages():
+            return int(options.run(options))
+    except ConfigurationError as error:
+        _say(error)
+        return 2
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def replay(options: argparse.Namespace) -> int:
+    """Judge a recorded run again, and print its timeline or its alerts."""
+    # Here, so that --help does not wait for torch.
+    from lightning_mesa.evidence.alarm import Alarm
+    from lightning_mesa.replay import judge_again, read_recording
+    from lightning_mesa.report.journal import json_line
+    from lightning_mesa.report.timeline import timeline
+
+    given = {name: getattr(options, name) for name in _THRESHOLDS if getattr(options, name) is not None}
+    alarm = Alarm(**given)
+    recording = read_recording(options.recording)
+    count = len(recording.looks)
+    looks = recording.looks_planned
+    if options.looks is not None:
+        looks = None if options.looks == _PLANNED_UNKNOWN else options.looks
+    elif not recording.plan_recorded:
+        _say(
+            f"{options.recording} does not say how many looks were planned, so the level is divided over the {count} "
+            "that are in it. That is valid only if their number was fixed before the first one; pass --looks N if N "
+            f"were planned, --looks {_PLANNED_UNKNOWN} if none were."
+        )
+    if looks is not None and count > looks:
+        _say(f"{count} looks, but {looks} were planned: nothing can be rejected after look {looks}.")
+    judgements = judge_again(recording, alarm, looks)
+    if options.json:
+        for reason in recording.not_tested:
+            _say(reason)
+        for judgement in judgements:
+            for alert in judgement.alerts:
+                print(json_line(alert))
+    else:
+        plan = f"{looks} planned looks" if looks is not None else "a number of looks that was not planned"
+        thresholds = ", ".join(f"{name} {value:g}" for name, value in vars(alarm.thresholds).items())
+        print(f"{options.recording}: {count} looks; level {alarm.alpha:g} over {plan}; thresholds: {thresholds}\n")
+        print(timeline(recording.looks, judgements))
+        for reason in recording.not_tested:
+            print(reason)
+    sys.stdout.flush()
+    return 0
+
+
+_THRESHOLDS = {
+    "alpha": "level of the alarm for the whole run",
+    "gap": "a gap up to this is no loss of the base objective",
+    "capability": "capability below this is a failure",
+    "slice_gap": "a group's competence at base may be so much below the reference's",
+    "cue": "competence at base may change by so much with the cue",
+    "extremal": "so many more outputs may be beyond the reference's most extreme",
+}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="lightning-mesa", description="Watch training runs for pseudo-alignment.", allow_abbrev=False
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    command = commands.add_parser(
+        "replay",
+        help="judge a recorded run again",
+        description="Judge a recorded run again and print its timeline. The exit status is 0 whether or not there are "
+        "alerts, 2 if the recording cannot be read.",
+        allow_abbrev=False,
+    )
+    command.add_argument(
+        "recording",
+        metavar="FILE",
+        help="the findings.jsonl of a run, or a CSV file with the columns "
+        "step,role,distribution,objective,kind,mean,n,low,high and perhaps chance",
+    )
+    for name, what in _THRESHOLDS.items():
+        option = "--" + name.replace("_", "-")
+        command.add_argument(option, type=float, metavar="X", help=f"{what}; default: as in Alarm()")
+    command.add_argument(
+        "--looks",
+        type=_looks,
+        metavar="N",
+        help=f"looks that were planned before the first one, or '{_PLANNED_UNKNOWN}'; default: as recorded, else the "
+        "number of looks in the file",
+    )
+    command.add_argument("--json", action="store_true", help="print each alert as one JSON line, and nothing else")
+    command.set_defaults(run=replay)
+    return parser
+
+
+def _looks(text: str) -> int | str:
+    if text == _PLANNED_UNKNOWN:
+        return text
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, or '{_PLANNED_UNKNOWN}', not {text!r}")
+    return int(text)
+
+
+@contextmanager
+def _warnings_as_messages() -> Iterator[None]:
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        _say(message)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", MesaWarning)
+        warnings.showwarning = show
+        yield
+
+
+def _say(message: object) -> None:
+    print(f"lightning-mesa: {message}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

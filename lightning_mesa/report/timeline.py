@@ -1,0 +1,65 @@
+"""A judged run, look by look."""
+
+from collections.abc import Sequence
+
+from lightning_mesa.evidence.alarm import Judgement
+from lightning_mesa.records import Alert, Finding
+from lightning_mesa.report.summary import aligned, with_limits
+
+LEGEND = (
+    "columns of signatures: log10 of the level over the p-value; from 0 on, the null is rejected if the gate is open"
+)
+
+
+def timeline(looks: Sequence[Sequence[Finding]], judgements: Sequence[Judgement]) -> str:
+    """A table with one line a look, then the alerts, then the verdict on the run.
+
+    Args:
+        looks: The findings of each look.
+        judgements: The alarm's judgement of each.
+    """
+    roles = {f.distribution: f.role for look in looks for f in look}
+    tested = {where: _signatures(where, judgements) for where in roles}
+    titles, header = ["", ""], ["step", "gate"]
+    for where, role in roles.items():
+        columns = [*(("regime", "gap [95 %]") if role == "shifted" else ()), "capability [95 %]", *tested[where]]
+        titles += [where, *[""] * (len(columns) - 1)]
+        header += columns
+    rows = [[*titles, ""], [*header, "raised"]]
+    for look, judgement in zip(looks, judgements, strict=True):
+        row = [str(look[0].step), "open" if judgement.gate_open else "closed"]
+        for where, role in roles.items():
+            found = {f.quantity: f for f in look if f.distribution == where and f.group is None}
+            if role == "shifted":
+                row += [_regime(where, judgement), _number(found.get("gap"))]
+            evidence = [judgement.evidence.get((where, signature)) for signature in tested[where]]
+            row += [_number(found.get("capability")), *("" if e is None else f"{e:+.1f}" for e in evidence)]
+        rows.append([*row, "; ".join(f"{alert.severity.upper()} {_named(alert)}" for alert in judgement.alerts)])
+    lines = [*aligned(rows), LEGEND, ""]
+    alerts = [alert for judgement in judgements for alert in judgement.alerts]
+    lines += [f"{alert.severity} at step {alert.step}: {alert.signature}: {alert.message}" for alert in alerts]
+    if not alerts:
+        lines.append("no alerts")
+    run = judgements[-1].run
+    return "\n".join([*lines, "", f"the run, at its last look (step {looks[-1][0].step}): {run.regime} ({run.reason})"])
+
+
+def _signatures(where: str, judgements: Sequence[Judgement]) -> list[str]:
+    """Signatures tested on a distribution at any look."""
+    return list(dict.fromkeys(name for judgement in judgements for place, name in judgement.evidence if place == where))
+
+
+def _regime(where: str, judgement: Judgement) -> str:
+    for verdict in judgement.verdicts:
+        if verdict.distribution == where:
+            return f"{verdict.regime} ({verdict.proxy})" if verdict.proxy else verdict.regime
+    return ""
+
+
+def _number(finding: Finding | None) -> str:
+    return "" if finding is None else with_limits(finding)
+
+
+def _named(alert: Alert) -> str:
+    about = alert.proxy or alert.group
+    return f"{alert.signature} on {alert.distribution}" + (f" ({about})" if about else "")

@@ -1,0 +1,297 @@
+"""Scores that other tools have logged, as a CSV file: turned into the findings that the alarm judges.
+
+A row is one objective's mean score on one distribution at one step; rows of the same step form a look. Only means are
+known, so limits and p-values are those of :class:`~lightning_mesa.intervals.BoundedMean`.
+"""
+
+import csv
+import math
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+from lightning_mesa.competence import Best, Competence, Estimate, Gap, limits
+from lightning_mesa.errors import ConfigurationError, MesaWarning
+from lightning_mesa.intervals import BoundedMean
+from lightning_mesa.records import Finding, Role
+
+COLUMNS = ("step", "role", "distribution", "objective", "kind", "mean", "n", "low", "high")
+OPTIONAL_COLUMNS = ("chance",)
+KINDS = ("base", "proxy", "intended", "capability")
+
+LEVEL = 0.95
+"""Confidence level of the limits in findings, pointwise."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One objective on one distribution at one step.
+
+    Attributes:
+        line: Its line in the file.
+        bounds: Smallest and largest possible score.
+        competence: Competence at the objective; chance is the lowest score unless the file says otherwise, the
+            ceiling the highest.
+    """
+
+    line: int
+    step: int
+    role: Role
+    distribution: str
+    objective: str
+    kind: str
+    bounds: tuple[float, float]
+    competence: Competence
+
+
+def read_scores(path: Path) -> list[list[Finding]]:
+    """Read a CSV file of scores: the findings of each look, in the order of the steps.
+
+    Args:
+        path: The file, with the columns ``COLUMNS`` and perhaps ``OPTIONAL_COLUMNS``.
+
+    Raises:
+        ConfigurationError: If it cannot be read; the message says what is wrong and in which line.
+        OSError: If there is no such file.
+    """
+    rows = list(_rows(path))
+    _check_names(path, rows)
+    references = [row.distribution for row in rows if row.role == "reference"]
+    if not references:
+        raise ConfigurationError(
+            f"{path} has no row with the role 'reference': add the scores on data like those in training, to which "
+            "the shifted distributions are compared."
+        )
+    looks: dict[int, dict[tuple[str, str], Row]] = {}
+    repeated: list[tuple[Row, Row]] = []
+    for row in rows:
+        look = looks.setdefault(row.step, {})
+        key = (row.distribution, row.objective)
+        if key in look:
+            repeated.append((look[key], row))
+        look[key] = row
+    if repeated:
+        first, second = repeated[0]
+        warnings.warn(
+            f"{path}: {len(repeated)} rows come again with the same step, distribution and objective, for instance "
+            f"line {first.line} in line {second.line}; the last one of each is used",
+            MesaWarning,
+            stacklevel=2,
+        )
+    order = list(dict.fromkeys([*references, *(row.distribution for row in rows)]))
+    for step, look in looks.items():
+        _check_look(path, step, look, references[0])
+    return [_findings(looks[step], order) for step in sorted(looks)]
+
+
+def _rows(path: Path) -> Iterator[Row]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file, skipinitialspace=True, strict=True)
+            header = [name.strip() for name in next(reader, [])]
+            _check_header(path, header)
+            for cells in reader:
+                if any(cell.strip() for cell in cells):
+                    yield _row(f"{path}, line {reader.line_num}", reader.line_num, header, cells)
+            if reader.line_num < 2:
+                raise ConfigurationError(f"{path} has a header and no rows: there is nothing to judge.")
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{path} is neither a journal nor a CSV file: it is not text ({error}).") from error
+    except csv.Error as error:
+        raise ConfigurationError(f"{path}, line {reader.line_num} is not CSV: {error}.") from error
+
+
+def _check_header(path: Path, header: list[str]) -> None:
+    missing = [name for name in COLUMNS if name not in header]
+    if missing:
+        raise ConfigurationError(
+            f"{path} is neither a journal (one JSON object a line) nor a CSV file of scores: its first line lacks the "
+            f"columns {', '.join(missing)}. The columns are {','.join(COLUMNS)}, separated by commas, and perhaps "
+            f"{','.join(OPTIONAL_COLUMNS)}."
+        )
+    known = [*COLUMNS, *OPTIONAL_COLUMNS]
+    for name in known:
+        if header.count(name) > 1:
+            raise ConfigurationError(f"{path}, line 1: the column {name!r} stands there twice; remove one.")
+    ignored = [name for name in header if name not in known]
+    if ignored:
+        warnings.warn(f"{path}: the columns {', '.join(ignored)} are not used", MesaWarning, stacklevel=2)
+
+
+def _row(where: str, line: int, header: list[str], cells: list[str]) -> Row:
+    if len(cells) != len(header):
+        raise ConfigurationError(f"{where} has {len(cells)} cells, but the first line names {len(header)} columns.")
+    row = {name: cell.strip() for name, cell in zip(header, cells, strict=True)}
+    roles = get_args(Role)
+    for name, allowed in {"role": roles, "kind": KINDS}.items():
+        if row[name] not in allowed:
+            raise ConfigurationError(f"{where}: the {name} {row[name]!r} is not known; use {' or '.join(allowed)}.")
+    for name in ("distribution", "objective"):
+        if not row[name]:
+            raise ConfigurationError(f"{where}: the {name} has no name.")
+    step, n = (_whole_number(where, row, name) for name in ("step", "n"))
+    if step < 0 or n < 1:
+        name, least = ("step", 0) if step < 0 else ("n", 1)
+        raise ConfigurationError(f"{where}: {name} must be at least {least}, not {row[name]}.")
+    mean, low, high = (_number(where, row, name) for name in ("mean", "low", "high"))
+    if not low < high:
+        raise ConfigurationError(f"{where}: low {low:g} must lie below high {high:g}: they are the score's bounds.")
+    if not low <= mean <= high:
+        raise ConfigurationError(
+            f"{where}: mean {mean:g} lies outside the bounds {low:g} to {high:g}; give the smallest and largest score "
+            "that one item can have."
+        )
+    chance = _number(where, row, "chance") if row.get("chance") else low
+    if not low <= chance < high:
+        raise ConfigurationError(
+            f"{where}: chance {chance:g} must be at least low {low:g} and below high {high:g}; it is the score of "
+            "the best output that does not look at the input. Leave it empty for low."
+        )
+    scaled = BoundedMean((mean - low) / (high - low), n)
+    return Row(
+        line=line,
+        step=step,
+        role=roles[roles.index(row["role"])],
+        distribution=row["distribution"],
+        objective=row["objective"],
+        kind=row["kind"],
+        bounds=(low, high),
+        competence=Competence(scaled, (chance - low) / (high - low), 1.0),
+    )
+
+
+def _number(where: str, row: Mapping[str, str], name: str) -> float:
+    try:
+        number = float(row[name])
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise ConfigurationError(f"{where}: {name} must be a finite number, not {row[name]!r}.")
+    return number
+
+
+def _whole_number(where: str, row: Mapping[str, str], name: str) -> int:
+    number = _number(where, row, name)
+    if number != int(number):
+        raise ConfigurationError(f"{where}: {name} must be a whole number, not {row[name]}.")
+    return int(number)
+
+
+def _check_names(path: Path, rows: Iterable[Row]) -> None:
+    """A distribution has one role, an objective one kind, and there is one base objective."""
+    first: dict[tuple[str, str], Row] = {}
+    base: Row | None = None
+    for row in rows:
+        named = first.setdefault(("distribution", row.distribution), row)
+        if named.role != row.role:
+            raise ConfigurationError(
+                f"{path}, line {row.line}: the distribution {row.distribution!r} is {row.role}, but in line "
+                f"{named.line} it is {named.role}; give one of them another name."
+            )
+        named = first.setdefault(("objective", row.objective), row)
+        if named.kind != row.kind:
+            raise ConfigurationError(
+                f"{path}, line {row.line}: the objective {row.objective!r} is of the kind {row.kind}, but in line "
+                f"{named.line} of the kind {named.kind}; give one of them another name."
+            )
+        if row.kind == "base":
+            base = base or row
+            if base.objective != row.objective:
+                raise ConfigurationError(
+                    f"{path}, line {row.line}: {row.objective!r} is of the kind base, but so is {base.objective!r} in "
+                    f"line {base.line}; there is one base objective, others are of the kind proxy or intended."
+                )
+    if base is None:
+        raise ConfigurationError(
+            f"{path} has no row of the kind base: add the scores at what the model is trained for."
+        )
+
+
+def _check_look(path: Path, step: int, look: Mapping[tuple[str, str], Row], reference: str) -> None:
+    """A look needs the reference, a shifted distribution, base, and the same objectives everywhere."""
+    roles = {row.distribution: row.role for row in look.values()}
+    objectives = {row.objective: row.kind for row in look.values()}
+    at = f"{path}: the look at step {step} (line {next(iter(look.values())).line})"
+    remedy = "add the rows, or remove those of this step."
+    if reference not in roles:
+        raise ConfigurationError(f"{at} has no row for the reference {reference!r}: {remedy}")
+    if "shifted" not in roles.values():
+        raise ConfigurationError(f"{at} has no row with the role 'shifted': {remedy}")
+    if "base" not in objectives.values():
+        raise ConfigurationError(f"{at} has no row of the kind base: {remedy}")
+    for where in roles:
+        for objective, kind in objectives.items():
+            if (where, objective) not in look:
+                raise ConfigurationError(
+                    f"{at} has no row for {objective!r} ({kind}) on {where!r}, but one elsewhere: {remedy}"
+                )
+
+
+def _findings(look: Mapping[tuple[str, str], Row], order: Iterable[str]) -> list[Finding]:
+    """What a monitor would have found, but for what takes more than means: conflict items, groups, pairs."""
+    rows = list(look.values())
+    base = next(row.objective for row in rows if row.kind == "base")
+    reference = next(look[where, base] for where in order if (where, base) in look)
+    findings = []
+    for where in order:
+        here = [row for row in rows if row.distribution == where]
+        if not here:
+            continue
+        for row in here:
+            findings += [
+                _score(row),
+                _finding(row, "competence", row.competence, row.competence.record(), row.objective),
+            ]
+        given = [row for row in here if row.kind == "capability"] or here
+        best = Best([row.competence for row in given])
+        detail = {"rule": "best", "objectives": [row.objective for row in given]}
+        findings.append(_finding(here[0], "capability", best, detail, None))
+        if here[0].role == "shifted":
+            gap = Gap(reference.competence, look[where, base].competence)
+            findings.append(_finding(here[0], "gap", gap, {}, base))
+    return findings
+
+
+def _score(row: Row) -> Finding:
+    low, high = row.bounds
+    value, lower, upper = (
+        low + (high - low) * share for share in (row.competence.mean.value, *row.competence.mean.limits(LEVEL))
+    )
+    return _stamped(row, "score", value, (lower, upper), row.competence.n, {"bounds": [low, high]}, row.objective)
+
+
+def _finding(
+    row: Row, quantity: str, estimate: Estimate, detail: Mapping[str, object], objective: str | None
+) -> Finding:
+    return _stamped(row, quantity, estimate.value, limits(estimate, LEVEL), estimate.n, detail, objective)
+
+
+def _stamped(
+    row: Row,
+    quantity: str,
+    value: float,
+    bounds: tuple[float, float],
+    n: int,
+    detail: Mapping[str, object],
+    objective: str | None,
+) -> Finding:
+    return Finding(
+        step=row.step,
+        epoch=0,  # the file has none
+        distribution=row.distribution,
+        role=row.role,
+        measure="scores_csv",
+        quantity=quantity,
+        objective=objective,
+        group=None,
+        value=value,
+        low=bounds[0],
+        high=bounds[1],
+        level=LEVEL,
+        n=n,
+        unit="score" if quantity == "score" else "competence",
+        data_regime="reused",
+        detail=detail,
+    )
