@@ -7,12 +7,16 @@ from typing import Any
 
 from lightning_mesa.competence import limits
 from lightning_mesa.errors import ConfigurationError
+from lightning_mesa.evidence.bands import spent_limits
 from lightning_mesa.evidence.reading import Look
 from lightning_mesa.evidence.regimes import classify, of_run
 from lightning_mesa.evidence.sequential import SpendingTest, holm
 from lightning_mesa.evidence.signatures import SIGNATURES, USERS_SHARE, Signature, Test, Thresholds
 from lightning_mesa.objectives import check_name
 from lightning_mesa.records import Alert, Finding, Verdict
+
+BAND_ALPHA = 0.05
+"""Chance that a distribution's band misses its gap at any look of the run."""
 
 EVIDENCE_LEVEL = 0.05
 """An alert clears when its p-value is above this; a look is healthy only if every p-value is."""
@@ -26,6 +30,7 @@ class Judgement:
         verdicts: One per shifted distribution.
         run: The run as a whole.
         alerts: Those raised at this look; one that is still standing is not raised again.
+        bands: Shifted distribution -> limits of its gap that hold at every look of the run together, at 95 %.
         evidence: (distribution, signature) -> log10 of the level over the p-value; above 0 is an alert.
         gate_open: Whether the model is capable on the reference.
         healthy: Gate open, no evidence of any signature, and none that base is lost anywhere (95 % limits).
@@ -35,6 +40,7 @@ class Judgement:
     verdicts: tuple[Verdict, ...]
     run: Verdict
     alerts: tuple[Alert, ...]
+    bands: Mapping[str, tuple[float, float]]
     evidence: Mapping[tuple[str, str], float]
     gate_open: bool
     healthy: bool
@@ -151,6 +157,11 @@ class Alarm:
             verdicts=tuple(verdicts),
             run=of_run(verdicts),
             alerts=tuple(alerts),
+            bands={
+                where: spent_limits(gap, BAND_ALPHA, self.look, self.looks)
+                for where, gap in look.gap.items()
+                if gap is not None and (self.looks is None or self.look <= self.looks)
+            },
             evidence={key: value for key, value in evidence.items() if math.isfinite(value)},
             gate_open=gate_open,
             healthy=healthy,

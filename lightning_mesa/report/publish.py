@@ -49,6 +49,8 @@ def metrics(name: str, findings: Iterable[Finding], judgement: Judgement) -> dic
         elif f.quantity in ("capability", "cue_difference", "extremal_excess"):
             values[f"{at}/{f.quantity}"] = f.value
     values |= {f"{name}/{where}/evidence/{signature}": e for (where, signature), e in judgement.evidence.items()}
+    for where, (low, high) in judgement.bands.items():
+        values |= {f"{name}/{where}/gap_band_low": low, f"{name}/{where}/gap_band_high": high}
     values |= {f"{name}/{verdict.distribution}/regime": float(verdict.code) for verdict in judgement.verdicts}
     if not broken:
         values[f"{name}/gap/worst"] = max(gaps, default=None)

@@ -31,6 +31,8 @@ def add_layout(trainer: Any, name: str, reference: str, shifted: Sequence[str], 
     for where in shifted:
         at = f"{name}/{where}"
         charts[f"{where}: gap with 95 % limits"] = ["Margin", [f"{at}/gap", f"{at}/gap_low", f"{at}/gap_high"]]
+        band = ["Margin", [f"{at}/gap", f"{at}/gap_band_low", f"{at}/gap_band_high"]]
+        charts[f"{where}: gap with limits that hold at every look"] = band
         competences = [f"{at}/competence/{objective}" for objective in objectives]
         charts[f"{where}: base ({objectives[0]}) against proxies"] = ["Multiline", competences]
     everywhere = [reference, *shifted]
