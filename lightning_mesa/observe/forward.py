@@ -1,5 +1,6 @@
 """One forward pass per item: from batches to Behavior."""
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -188,12 +189,17 @@ def behave(name: str, batch: Any, outputs: Tensor, hypotheses: Hypotheses, readi
 
 def _extremity(outputs: Tensor, discrete: bool) -> Tensor:
     """``[n]`` distance of the outputs from all alike, or their norm; masked choices (-inf) do not count."""
-    finite = outputs.isfinite()
-    values = outputs.masked_fill(~finite, 0.0)
-    if discrete:
+    rows = outputs.reshape(len(outputs), math.prod(outputs.shape[1:]))
+    finite = rows.isfinite()
+    if not discrete:
+        values = rows.masked_fill(~finite, 0.0)
+    elif finite.all():
+        values = rows - rows.mean(1, keepdim=True)
+    else:
+        values = rows.masked_fill(~finite, 0.0)
         mean = values.sum(1, keepdim=True) / finite.sum(1, keepdim=True).clamp(min=1)
         values = (values - mean).masked_fill(~finite, 0.0)
-    return values.reshape(len(outputs), -1).norm(dim=1).double().cpu() if len(outputs) else torch.zeros(0)
+    return torch.linalg.vector_norm(values, dim=1).double().cpu()
 
 
 def joined(behaviors: Sequence[Behavior]) -> Behavior:
