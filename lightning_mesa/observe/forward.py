@@ -199,7 +199,8 @@ def _extremity(outputs: Tensor, discrete: bool) -> Tensor:
         values = rows.masked_fill(~finite, 0.0)
         mean = values.sum(1, keepdim=True) / finite.sum(1, keepdim=True).clamp(min=1)
         values = (values - mean).masked_fill(~finite, 0.0)
-    return torch.linalg.vector_norm(values, dim=1).double().cpu()
+    extremity: Tensor = torch.linalg.vector_norm(values, dim=1)
+    return extremity.double().cpu()
 
 
 def joined(behaviors: Sequence[Behavior]) -> Behavior:
