@@ -10,9 +10,8 @@ import argparse
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -21,10 +20,10 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from colored_digits import RUNS, ColoredDigitsModule, SmallConvNet, mesa_monitor
-from lightning_mesa import Alarm, read_journal
+from lightning_mesa import Alarm
 from lightning_mesa.evidence.alarm import Judgement
 from lightning_mesa.records import Finding
-from lightning_mesa.report.journal import findings_of
+from lightning_mesa.replay import judge_again, read_recording
 
 MAX_EPOCHS = 30
 
@@ -35,7 +34,7 @@ class Run:
 
     kind: str
     seed: int
-    looks: list[tuple[list[Finding], Judgement]]
+    looks: Sequence[tuple[Sequence[Finding], Judgement]]
     inputs_drift: float  # p-value
 
     @property
@@ -64,11 +63,10 @@ class Run:
 
 def train(kind: str, seed: int, folder: Path) -> Run:
     pl.seed_everything(seed, verbose=False)
-    monitor = mesa_monitor(kind)
     trainer = pl.Trainer(
         max_epochs=MAX_EPOCHS,
         accelerator="cpu",
-        callbacks=[monitor],
+        callbacks=[mesa_monitor(kind)],
         logger=False,
         default_root_dir=folder,
         enable_progress_bar=False,
@@ -77,7 +75,9 @@ def train(kind: str, seed: int, folder: Path) -> Run:
     )
     data = ColoredDigitsModule(kind, seed)
     trainer.fit(SmallConvNet(), datamodule=data)
-    looks = list(judge_again(folder / "mesa" / "findings.jsonl", monitor.alarm.looks))
+    recording = read_recording(folder / "mesa" / "findings.jsonl")
+    judgements = judge_again(recording, Alarm(), recording.looks_planned)
+    looks = list(zip(recording.looks, judgements, strict=True))
     return Run(kind, seed, looks, mmd_p_value(data.val_set.images, data.shifted_set.images))
 
 
@@ -90,14 +90,6 @@ def mmd_p_value(reference: Tensor, shifted: Tensor, permutations: int = 199) -> 
     observed = sign @ kernel @ sign
     draws = [sign[torch.randperm(len(sign))] for _ in range(permutations)]
     return (1 + sum(bool(draw @ kernel @ draw >= observed) for draw in draws)) / (permutations + 1)
-
-
-def judge_again(path: Path, looks: int | None) -> Iterator[tuple[list[Finding], Judgement]]:
-    alarm = Alarm()
-    alarm.start(looks)
-    for _, group in groupby(findings_of(read_journal(path)), key=lambda finding: finding.step):
-        findings = list(group)
-        yield findings, alarm.judge(findings)
 
 
 def table(runs: list[Run]) -> Iterator[str]:

@@ -4,12 +4,12 @@
     python benchmarks/evidence.py --quick     # 300 runs a cell
     python benchmarks/evidence.py --markdown docs/evidence.md
 
-A run has 100 looks at alpha = .05; the null is that the mean score is at most .5 at every look. *Fresh* items are
-drawn anew at every look. *Re-used* items are drawn once a run: item i scores 1 at look t if its latent value
-``sqrt(rho) u_i + sqrt(1 - rho) e_it`` is below the normal quantile of the look's mean, with ``e_it`` autoregressive
-over looks (.9): it changes slowly even at persistence rho = 0, and at .8 most items never change. Bounded scores are
-the latent value's probability instead (uniform on [0, 1]). After a benign phase: mean .35 (fresh: .3) for 50 looks,
-then .5.
+A run has 100 looks at alpha = .05; the null is that the mean score is at most .5 at every look (in the last cell of
+the level, .9). *Fresh* items are drawn anew at every look. *Re-used* items are drawn once a run: item i scores 1 at
+look t if its latent value ``sqrt(rho) u_i + sqrt(1 - rho) e_it`` is below the normal quantile of the look's mean, with
+``e_it`` autoregressive over looks (.9): it changes slowly even at persistence rho = 0, and at .8 most items never
+change. Bounded scores are the latent value's probability instead (uniform on [0, 1]). After a benign phase: mean .35
+(fresh: .3) for 50 looks, then .5.
 
 The procedures that do not hold on the data they are given are run beside the others, to be seen failing.
 """
@@ -47,6 +47,7 @@ class Data:
     means: tuple[float, ...]
     persistence: float | None = None
     bounded: bool = False
+    null_mean: float = NULL_MEAN
 
     def looks(self, seed: int) -> Iterator[Tensor]:
         """The scores ``[n]`` of each look."""
@@ -70,13 +71,14 @@ class Procedure(Protocol):
 class AccumulatedMartingale:
     """One bet over all looks: holds on fresh items, and multiplies the same luck on re-used ones."""
 
-    def __init__(self) -> None:
+    def __init__(self, null_mean: float) -> None:
+        self.null_mean = null_mean
         self.log_wealth: Tensor | float = 0.0
         self.look = 0
 
     def update(self, scores: Tensor) -> Decision:
         self.look += 1
-        self.log_wealth = self.log_wealth + log_e_values(scores, NULL_MEAN)
+        self.log_wealth = self.log_wealth + log_e_values(scores, self.null_mean)
         evidence = float(torch.logsumexp(self.log_wealth, 0)) - math.log(len(self.log_wealth))
         return Decision(evidence, -math.log(ALPHA), evidence >= -math.log(ALPHA), self.look)
 
@@ -84,12 +86,13 @@ class AccumulatedMartingale:
 class NaiveZ:
     """A z-test at level alpha at every look."""
 
-    def __init__(self) -> None:
+    def __init__(self, null_mean: float) -> None:
+        self.null_mean = null_mean
         self.look = 0
 
     def update(self, scores: Tensor) -> Decision:
         self.look += 1
-        z = float((scores.mean() - NULL_MEAN) / (scores.std() / math.sqrt(len(scores)) + 1e-12))
+        z = float((scores.mean() - self.null_mean) / (scores.std() / math.sqrt(len(scores)) + 1e-12))
         bound = statistics.NormalDist().inv_cdf(1 - ALPHA)
         return Decision(z, bound, z >= bound, self.look)
 
@@ -99,16 +102,16 @@ UNPLANNED = "RestartEProcess, looks not planned"
 SMALL = "BootstrapBoundary, minimum_n=0"
 MARTINGALE, NAIVE = "accumulated betting martingale", "naive z-test at every look"
 
-# By seed: only the bootstrap draws numbers of its own.
-PROCEDURES: dict[str, Callable[[int], Procedure]] = {
-    RESTART: lambda seed: RestartEProcess(NULL_MEAN, ALPHA, LOOKS),
-    UNPLANNED: lambda seed: RestartEProcess(NULL_MEAN, ALPHA),
-    SPENDING: lambda seed: SpendingTest(NULL_MEAN, ALPHA, LOOKS),
-    SUM: lambda seed: EvidenceSum(NULL_MEAN, ALPHA, LOOKS),
-    BOOTSTRAP: lambda seed: BootstrapBoundary(NULL_MEAN, ALPHA, looks=LOOKS, seed=seed + 10**6),
-    SMALL: lambda seed: BootstrapBoundary(NULL_MEAN, ALPHA, looks=LOOKS, seed=seed + 10**6, minimum_n=0),
-    MARTINGALE: lambda seed: AccumulatedMartingale(),
-    NAIVE: lambda seed: NaiveZ(),
+# By null mean and seed: only the bootstrap draws numbers of its own.
+PROCEDURES: dict[str, Callable[[float, int], Procedure]] = {
+    RESTART: lambda m, seed: RestartEProcess(m, ALPHA, LOOKS),
+    UNPLANNED: lambda m, seed: RestartEProcess(m, ALPHA),
+    SPENDING: lambda m, seed: SpendingTest(m, ALPHA, LOOKS),
+    SUM: lambda m, seed: EvidenceSum(m, ALPHA, LOOKS),
+    BOOTSTRAP: lambda m, seed: BootstrapBoundary(m, ALPHA, looks=LOOKS, seed=seed + 10**6),
+    SMALL: lambda m, seed: BootstrapBoundary(m, ALPHA, looks=LOOKS, seed=seed + 10**6, minimum_n=0),
+    MARTINGALE: lambda m, seed: AccumulatedMartingale(m),
+    NAIVE: lambda m, seed: NaiveZ(m),
 }
 
 BOUNDARY = (0.5,) * LOOKS
@@ -135,6 +138,8 @@ for n in (200, 1000):
         after_benign = REUSED + bootstrap if n == 1000 else REUSED
         NULLS.append((Data("re-used, benign .35, then .5", n, BENIGN_REUSED, persistence), after_benign))
 NULLS.append((Data("re-used, bounded scores, mean .5", 200, BOUNDARY, 0.8, bounded=True), REUSED + INVALID))
+SKEWED = Data("re-used, mean .9, null mean .9", 1000, (0.9,) * LOOKS, 0.0, null_mean=0.9)
+NULLS.append((SKEWED, [*REUSED, (BOOTSTRAP, 0.07)]))
 
 POWERS: list[tuple[Data, list[tuple[str, int | None]]]] = [  # and what the median delay may be
     (
@@ -156,7 +161,7 @@ def first_crossings(seed: int, data: Data, names: Sequence[str]) -> list[int]:
     """The look at which each procedure first rejects in one run, 0 for never."""
     torch.set_num_threads(1)
     first = dict.fromkeys(names, 0)
-    running = {name: PROCEDURES[name](seed) for name in names}
+    running = {name: PROCEDURES[name](data.null_mean, seed) for name in names}
     for scores in data.looks(seed):
         for name, procedure in list(running.items()):
             decision = procedure.update(scores)

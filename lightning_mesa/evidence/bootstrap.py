@@ -103,7 +103,8 @@ class BootstrapBoundary(SequentialTest):
         spread = centered.square().sum().sqrt()
         if spread == 0:
             return Decision(0.0, math.inf, False, self.look)
-        log_evidence = _log_evidence(float((mean - null_mean) * (n + 1) / spread))
+        skewness = float(centered.pow(3).sum() / spread.pow(3))
+        log_evidence = _log_evidence(_without_skewness(float((mean - null_mean) * (n + 1) / spread), skewness))
         if budget == 0:
             return Decision(log_evidence, math.inf, False, self.look)
         paths = self._draw(n + 1) @ (centered / spread).float()
@@ -137,6 +138,20 @@ class BootstrapBoundary(SequentialTest):
             generator = torch.Generator().manual_seed(self.seed)
             self._multipliers = torch.randn(self.paths, n, generator=generator)
         return self._multipliers
+
+
+def _without_skewness(z: float, skewness: float) -> float:
+    """Hall (1992), his monotone cubic, for a mean over its own standard error.
+
+    Where the null mean is near 1, a sample that happens to hold few low scores has a high mean *and* a small standard
+    error; the paths, which are normal, know nothing of that.
+
+    Args:
+        z: ``sqrt(n) (mean - null_mean) / s``.
+        skewness: Of the scores, over ``sqrt(n)``.
+    """
+    a = skewness / 3
+    return z + a * z**2 + a**2 * z**3 / 3 + skewness / 6
 
 
 def _log_evidence(z: float) -> float:
