@@ -18,11 +18,14 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: export PYTHONPATH = examples
+bench: export PYTHONPATH = examples:tests
 bench: $(READY)
 	$(BIN)/python benchmarks/colored_digits_table.py --markdown docs/colored_digits.md \
 		--picture docs/accuracy_and_alert.png
 	$(BIN)/python benchmarks/false_alarms.py
+	$(BIN)/python benchmarks/whole_alarm.py
+	$(BIN)/python benchmarks/evidence.py
+	$(BIN)/python benchmarks/kill.py
 	$(BIN)/python benchmarks/overhead.py
 
 $(READY):
