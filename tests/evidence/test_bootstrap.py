@@ -8,6 +8,7 @@ import torch
 from evidence import limits
 from lightning_mesa.errors import ConfigurationError
 from lightning_mesa.evidence.bootstrap import BootstrapBoundary
+from lightning_mesa.intervals import Mean
 
 
 def scores(n: int, seed: int = 0, mean: float = 0.5) -> torch.Tensor:
@@ -60,6 +61,15 @@ def test_runs_whose_null_holds_keep_the_level(persistence):
                 break
     assert rejected / 800 <= 0.07
     assert limits(rejected, 800)[1] >= 0.03  # and it is no Bonferroni: it spends what it may
+
+
+@pytest.mark.parametrize(("null_mean", "ones"), [(0.98, 990), (0.98, 993), (0.9, 930), (0.5, 550), (0.5, 560)])
+def test_its_evidence_is_near_that_of_the_exact_test_for_skewed_scores_too(null_mean, ones):
+    """Of 1000. With skewness left in, 993 against .98 would have p = 1e-5 instead of 7e-4."""
+    scores = torch.tensor([1.0] * ones + [0.0] * (1000 - ones))
+    exact = -math.log(Mean((1000.0 - ones, float(ones))).p_at_most(null_mean))
+    evidence = BootstrapBoundary(null_mean, 0.05, looks=1).update(scores).log_evidence
+    assert exact / 1.6 < evidence < exact + 0.5
 
 
 def test_scores_that_are_all_one_are_strong_evidence_and_not_unlimited():
