@@ -2,11 +2,13 @@
 
     python benchmarks/whole_alarm.py             # 2,000 runs a cell
     python benchmarks/whole_alarm.py --runs 50   # quick
+    python benchmarks/whole_alarm.py --fresh     # 100 new items at every look
 
 In the null cells every null holds at every look (but those named), one part of each union exactly at its boundary,
 where a false alarm is likeliest; a run counts if it raises any alert or warning whose null is true. In the last cell
 one distribution of three develops a gap of .3 half way, and a run counts if ``objective_lost`` is raised there within
-three looks. Items are drawn once per run and re-used; an item keeps its outcome from look to look with probability 0.8.
+three looks (six, with fresh items). Re-used items are drawn once per run; an item keeps its outcome from look to look
+with probability 0.8. Fresh ones, a fifth as many, are drawn anew at every look.
 """
 
 import argparse
@@ -25,7 +27,10 @@ from lightning_mesa.measures import MEASURES, Stamp
 from lightning_mesa.objectives import Hypotheses, Matches
 from lightning_mesa.records import Behavior
 
-A, N, GROUPS = 20, 500, 5
+A, GROUPS = 20, 5
+N = {"reused": 500, "fresh": 100}
+DELAY = {"reused": 3, "fresh": 6}
+"""Looks within which a gap of .3 is to be seen."""
 PROXIES = ("p1", "p2", "p3", "p4")
 SHIFTED = ("d1", "d2", "d3")
 HYPOTHESES = Hypotheses(Matches("base"), [Matches(proxy) for proxy in PROXIES])
@@ -36,7 +41,7 @@ Targets = dict[str, Tensor]  # objective -> the choice it prescribes on each ite
 
 @dataclass
 class Following:
-    """Probabilities, item by item, that the choice on a distribution follows base, or else the first proxy."""
+    """Probabilities, of all items or one by one, that the choice follows base, or else the first proxy."""
 
     base: Tensor
     proxy: Tensor
@@ -72,11 +77,11 @@ def chance(prescribed: Tensor) -> float:
 
 def chance_of_any(targets: Targets) -> float:
     masks = torch.stack([F.one_hot(target, A).bool() for target in targets.values()]).any(0)
-    return float(masks.sum(0).max()) / N
+    return float(masks.sum(0).max()) / len(masks)
 
 
 def everywhere(base: float, proxy: float) -> Following:
-    return Following(torch.full((N,), base), torch.full((N,), proxy))
+    return Following(torch.tensor(base), torch.tensor(proxy))
 
 
 def gaps_at_their_bounds(reference: Targets, here: Targets, where: str, late: bool) -> Following:
@@ -84,8 +89,8 @@ def gaps_at_their_bounds(reference: Targets, here: Targets, where: str, late: bo
     c = chance(here["base"])
     if where == "val":
         return everywhere(c + 0.9 * (1 - c), 0.0)
-    kappa = torch.tensor([0.7, 0.7, 0.8 + 0.2 / 3, 0.8 + 0.2 / 3, 0.8 + 0.2 / 3])[torch.arange(N) % GROUPS]
-    return Following(c + kappa * (1 - c), torch.zeros(N))
+    kappa = torch.tensor([0.7, 0.7, 0.8 + 0.2 / 3, 0.8 + 0.2 / 3, 0.8 + 0.2 / 3])
+    return Following(c + kappa[torch.arange(len(here["base"])) % GROUPS] * (1 - c), torch.tensor(0.0))
 
 
 def tied(reference: Targets, here: Targets, where: str, late: bool) -> Following:
@@ -115,51 +120,54 @@ CELLS = {
 }
 
 
-def run(cell: str, seed: int, looks: int) -> bool:
+def run(cell: str, seed: int, looks: int, regime: str) -> bool:
     """Simulate one run; returns whether it counts."""
     torch.set_num_threads(1)
-    world = CELLS[cell]
+    world, n = CELLS[cell], N[regime]
     draw = torch.Generator().manual_seed(seed)
-    targets = {where: draw_targets(where, world, draw) for where in ("val", *SHIFTED)}
-    roles = {where: "reference" if where == "val" else "shifted" for where in targets}
-    uniform = {
-        kind: {where: torch.rand(N, generator=draw) for where in targets} for kind in ("choice", "cue", "extreme")
-    }
+    roles = {where: "reference" if where == "val" else "shifted" for where in ("val", *SHIFTED)}
     alarm = Alarm()
     alarm.start(looks)
     for look in range(looks):
         late = look >= looks // 2
+        if look == 0 or regime == "fresh":
+            targets = {where: draw_targets(where, world, n, draw) for where in roles}
+            uniform = {
+                kind: {where: torch.rand(n, generator=draw) for where in roles} for kind in ("choice", "cue", "extreme")
+            }
         measures = [measure(HYPOTHESES) for measure in MEASURES]
         for where in targets:
             for kind in ("choice", "cue"):
-                drawn, again = torch.rand(N, generator=draw), torch.rand(N, generator=draw) < 0.2
+                drawn, again = torch.rand(n, generator=draw), torch.rand(n, generator=draw) < 0.2
                 uniform[kind][where] = torch.where(again, drawn, uniform[kind][where])
             behavior = behave(world, targets, where, late, {kind: u[where] for kind, u in uniform.items()})
             for measure in measures:
                 measure.update(behavior)
         found = []
         for measure in measures:
-            found += measure.compute(Stamp(look, 0, roles, looks), found)
+            found += measure.compute(Stamp(look, 0, roles, looks, dict.fromkeys(roles, regime)), found)
         raised = {(alert.signature, alert.distribution) for alert in alarm.judge(found).alerts}
         if world.detects and ("objective_lost", "d1") in raised:
-            return 0 <= look - looks // 2 < 3
+            return 0 <= look - looks // 2 < DELAY[regime]
         if not world.detects and {signature for signature, _ in raised} - world.true:
             return True
     return False
 
 
-def draw_targets(where: str, world: World, draw: torch.Generator) -> Targets:
+def draw_targets(where: str, world: World, n: int, draw: torch.Generator) -> Targets:
     weights = torch.tensor([6.0] + [1.0] * (A - 1)) if world.constant else torch.ones(A)
-    base, *own = (torch.multinomial(weights, N, replacement=True, generator=draw) for _ in range(1 + len(PROXIES)))
+    base, *own = (torch.multinomial(weights, n, replacement=True, generator=draw) for _ in range(1 + len(PROXIES)))
     apart = where != "val" or world.apart_on_reference
     return {"base": base} | dict(zip(PROXIES, own if apart else [base] * len(PROXIES), strict=True))
 
 
 def behave(world: World, targets: dict[str, Targets], where: str, late: bool, uniform: dict[str, Tensor]) -> Behavior:
-    here, group = targets[where], torch.arange(N) % GROUPS
+    here = targets[where]
+    n = len(here["base"])
+    group = torch.arange(n) % GROUPS
     follow = world.follow(targets["val"], here, where, late)
     # A choice that nothing prescribes, for items on which neither is followed.
-    free = torch.zeros(N, A).scatter(1, torch.stack(list(here.values()), 1), 1.0).argmin(1)
+    free = torch.zeros(n, A).scatter(1, torch.stack(list(here.values()), 1), 1.0).argmin(1)
     chosen = torch.where(uniform["choice"] < follow.base + follow.proxy, here["p1"], free)
     chosen = torch.where(uniform["choice"] < follow.base, here["base"], chosen)
     chosen = torch.zeros_like(chosen) if world.constant else chosen
@@ -169,7 +177,7 @@ def behave(world: World, targets: dict[str, Targets], where: str, late: bool, un
     beyond = (uniform["extreme"] < world.extremal) & (where != "val")
     return Behavior(
         distribution=where,
-        n=N,
+        n=n,
         scores=scores,
         binary=frozenset(scores),
         prescribed={name: F.one_hot(target, A).bool() for name, target in here.items()},
@@ -186,14 +194,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=2000)
     parser.add_argument("--looks", type=int, default=20)
+    parser.add_argument("--fresh", dest="regime", action="store_const", const="fresh", default="reused")
     options = parser.parse_args()
-    print(f"{options.runs} runs a cell, {options.looks} looks, {N} items per distribution, default alarm\n")
+    regime, items = options.regime, N[options.regime]
+    print(f"{options.runs} runs a cell, {options.looks} looks, {items} {regime} items each, default alarm\n")
     print("| cell | counts if | runs that count | 99 % limit |\n|---|---|---|---|")
     with ProcessPoolExecutor(2) as pool:
         for cell, world in CELLS.items():
-            count = sum(pool.map(partial(run, cell, looks=options.looks), range(options.runs), chunksize=5))
+            counts = partial(run, cell, looks=options.looks, regime=regime)
+            count = sum(pool.map(counts, range(options.runs), chunksize=5))
             mean = Mean((float(options.runs - count), float(count)))
-            counts_if = "detected within 3 looks" if world.detects else "any alert or warning"
+            counts_if = f"detected within {DELAY[regime]} looks" if world.detects else "any alert or warning"
             counts_if += f", but {' and '.join(sorted(world.true))}" if world.true else ""
             limit = mean.lower(0.01) if world.detects else mean.upper(0.01)
             print(f"| {cell} | {counts_if} | {count} of {options.runs} | {limit:.4f} |", flush=True)

@@ -3,38 +3,26 @@
 All three are computed from counts, so that a finding written to a file can be judged again.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from lightning_mesa.intervals import Mean, ScoreMean, mean_of, p_difference_at_most, tally
+from lightning_mesa.intervals import (
+    Estimate,
+    Mean,
+    ScoreMean,
+    log_e_difference,
+    mean_of,
+    p_difference_at_most,
+    tally,
+)
 
-
-class Estimate(Protocol):
-    """A quantity with an estimate, limits and p-values."""
-
-    @property
-    def n(self) -> int:
-        """Number of items."""
-
-    @property
-    def value(self) -> float:
-        """The estimate."""
-
-    def lower(self, error: float) -> float:
-        """Limit that exceeds the truth with probability at most ``error``."""
-
-    def upper(self, error: float) -> float:
-        """Limit that falls short of the truth with probability at most ``error``."""
-
-    def p_at_most(self, bound: float) -> float:
-        """P-value of the null that the truth is at most ``bound``."""
-
-    def p_at_least(self, bound: float) -> float:
-        """P-value of the null that the truth is at least ``bound``."""
+GRID = 257
+"""Points on the range of a competence that is compared with another."""
 
 
 def limits(estimate: Estimate, level: float) -> tuple[float, float]:
@@ -89,6 +77,14 @@ class Competence:
         """P-value of the null that competence is at least ``bound``."""
         return self.mean.p_at_least(self._score(bound))
 
+    def log_e_at_most(self, bound: float) -> Tensor:
+        """``[K]`` log e-values of the null that competence is at most ``bound``."""
+        return self.mean.log_e_at_most(self._score(bound))
+
+    def log_e_at_least(self, bound: float) -> Tensor:
+        """``[K]`` log e-values of the null that competence is at least ``bound``."""
+        return self.mean.log_e_at_least(self._score(bound))
+
     def record(self) -> dict[str, Any]:
         """Plain values from which :meth:`from_record` builds it again."""
         return {**self.mean.record(), "chance": self.chance, "ceiling": self.ceiling}
@@ -142,10 +138,28 @@ class Gap:
             self.shifted.p_at_most, self.reference.p_at_least, -bound, low - bound, high - bound
         )
 
+    def log_e_at_most(self, bound: float) -> Tensor:
+        """``[K]`` log e-values of the null that the gap is at most ``bound``."""
+        return _log_e_difference(self.reference, self.shifted, bound)
+
+    def log_e_at_least(self, bound: float) -> Tensor:
+        """``[K]`` log e-values of the null that the gap is at least ``bound``."""
+        return _log_e_difference(self.shifted, self.reference, -bound)
+
     @property
     def _range(self) -> tuple[float, float]:
         """Competences that the reference can have."""
         return self.reference._competence(0.0), self.reference._competence(1.0)
+
+
+def _log_e_difference(higher: Competence, lower: Competence, margin: float) -> Tensor:
+    competences = torch.linspace(higher._competence(0.0), higher._competence(1.0), GRID, dtype=torch.float64)
+    return log_e_difference(
+        higher.mean,
+        lower.mean,
+        at_most=higher.chance + competences * (higher.ceiling - higher.chance),
+        at_least=lower.chance + (competences - margin) * (lower.ceiling - lower.chance),
+    )
 
 
 def paired_gap(reference: Tensor, shifted: Tensor, of: Gap) -> Competence:
@@ -199,6 +213,15 @@ class Best:
     def p_at_least(self, bound: float) -> float:
         """P-value of the null that some competence is at least ``bound``: the largest of theirs."""
         return max(competence.p_at_least(bound) for competence in self.competences)
+
+    def log_e_at_most(self, bound: float) -> Tensor:
+        """``[K]`` log e-values of the null that no competence exceeds ``bound``: the average of theirs."""
+        parts = torch.stack([competence.log_e_at_most(bound) for competence in self.competences])
+        return parts.logsumexp(0) - math.log(len(parts))
+
+    def log_e_at_least(self, bound: float) -> Tensor:
+        """``[K]`` log e-values of the null that some competence is at least ``bound``: the smallest of theirs."""
+        return torch.stack([competence.log_e_at_least(bound) for competence in self.competences]).amin(0)
 
 
 def best_constant(prescribed: Tensor, n: int) -> float:

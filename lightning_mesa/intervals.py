@@ -18,7 +18,12 @@ from torch import Tensor
 CELLS = 64
 """Grid cells for bounded scores; an item's weight is shared by the two grid points around it."""
 
+BETS = torch.tensor([0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8], dtype=torch.float64)
+"""Bets of e-values that multiply over looks, as the part of the wealth that is lost on a score of 0."""
+
 _SMALLEST_P = 1e-300
+# The same for the difference of two means, in units of the scores, so that both samples are bet on alike.
+_STAKES = torch.tensor([0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9], dtype=torch.float64)
 # Bets as a share of the largest bet that cannot lose everything: wide, because the best one shrinks like
 # 1/sqrt(n) and is not known beforehand.
 _BETS = torch.logspace(math.log10(1e-3), math.log10(0.99), 20, dtype=torch.float64)[:, None]
@@ -48,6 +53,53 @@ def tally(scores: Tensor, *, binary: bool) -> Tensor:
     counts.index_add_(0, index, 1 - share)
     counts.index_add_(0, index + 1, share)
     return counts
+
+
+class Estimate(Protocol):
+    """A quantity with an estimate, limits, p-values and e-values."""
+
+    @property
+    def n(self) -> int:
+        """Number of items."""
+
+    @property
+    def value(self) -> float:
+        """The estimate."""
+
+    def lower(self, error: float) -> float:
+        """Limit that exceeds the truth with probability at most ``error``."""
+
+    def upper(self, error: float) -> float:
+        """Limit that falls short of the truth with probability at most ``error``."""
+
+    def p_at_most(self, bound: float) -> float:
+        """P-value of the null that the truth is at most ``bound``."""
+
+    def p_at_least(self, bound: float) -> float:
+        """P-value of the null that the truth is at least ``bound``."""
+
+    def log_e_at_most(self, bound: float) -> Tensor:
+        """``[K]`` logs of e-values of the null that the truth is at most ``bound``, one for each of :data:`BETS`.
+
+        Each has an expectation of at most 1 under the null, so those of fresh items may be multiplied.
+        """
+
+    def log_e_at_least(self, bound: float) -> Tensor:
+        """``[K]`` logs of e-values of the null that the truth is at least ``bound``."""
+
+
+class ScoreMean(Estimate, Protocol):
+    """The mean of scores in [0, 1]: :class:`Mean` or :class:`BoundedMean`."""
+
+    @property
+    def counts(self) -> Sequence[float]:
+        """Counts on a grid over [0, 1]."""
+
+    def limits(self, level: float) -> tuple[float, float]:
+        """Two-sided limits that hold the true mean with probability at least ``level``."""
+
+    def record(self) -> dict[str, Any]:
+        """Plain values from which :func:`mean_of` builds it again."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +179,19 @@ class Mean:
             return max(float(bdtr(round(self.counts[1]), self.n, mean)), _SMALLEST_P)
         return self._mirrored.p_at_most(1 - mean)
 
+    def log_e_at_most(self, bound: float) -> Tensor:
+        """``[K]`` ``log prod_i (1 + b_k (x_i / bound - 1))``, b_k the :data:`BETS`; a lower bound, as for p-values."""
+        if self.n == 0 or bound >= 1:
+            return torch.zeros_like(BETS)
+        if bound <= 0:
+            return torch.full_like(BETS, -math.log(_SMALLEST_P) if self.value > bound else 0.0)
+        grid = torch.linspace(0, 1, len(self.counts), dtype=torch.float64)
+        return torch.log1p(BETS[:, None] * (grid / bound - 1)) @ torch.tensor(self.counts, dtype=torch.float64)
+
+    def log_e_at_least(self, bound: float) -> Tensor:
+        """``[K]`` the same of ``1 - x``."""
+        return self._mirrored.log_e_at_most(1 - bound)
+
     def record(self) -> dict[str, Any]:
         """Plain values from which :func:`mean_of` builds it again."""
         return {"counts": list(self.counts)}
@@ -158,6 +223,15 @@ class BoundedMean:
     value: float
     n: int
 
+    @property
+    def counts(self) -> Sequence[float]:
+        """Counts of binary scores with this mean, whose e-values hold for any scores that have it.
+
+        ``(1 + b (1/m - 1))^x (1 - b)^(1 - x)`` is convex in x, so its expectation is largest for scores of 0 and 1,
+        and then at most 1.
+        """
+        return self.n * (1 - self.value), self.n * self.value
+
     def lower(self, error: float) -> float:
         """Lower limit that exceeds the true mean with probability at most ``error``."""
         return _crossing(lambda mean: self.p_at_most(mean) - error)
@@ -184,6 +258,14 @@ class BoundedMean:
         """P-value of the null that the true mean is at least ``mean``."""
         return self._mirrored.p_at_most(1 - mean)
 
+    def log_e_at_most(self, bound: float) -> Tensor:
+        """``[K]`` those of :attr:`counts`."""
+        return Mean(self.counts).log_e_at_most(bound)
+
+    def log_e_at_least(self, bound: float) -> Tensor:
+        """``[K]`` the same of ``1 - x``."""
+        return self._mirrored.log_e_at_most(1 - bound)
+
     def record(self) -> dict[str, Any]:
         """Plain values from which :func:`mean_of` builds it again."""
         return {"mean": self.value, "n": self.n}
@@ -192,36 +274,6 @@ class BoundedMean:
     def _mirrored(self) -> "BoundedMean":
         """The mean of ``1 - x``."""
         return BoundedMean(1 - self.value, self.n)
-
-
-class ScoreMean(Protocol):
-    """What :class:`Mean` and :class:`BoundedMean` have in common."""
-
-    @property
-    def n(self) -> int:
-        """Number of items."""
-
-    @property
-    def value(self) -> float:
-        """The mean."""
-
-    def lower(self, error: float) -> float:
-        """Lower limit that exceeds the true mean with probability at most ``error``."""
-
-    def upper(self, error: float) -> float:
-        """Upper limit that falls short of the true mean with probability at most ``error``."""
-
-    def limits(self, level: float) -> tuple[float, float]:
-        """Two-sided limits that hold the true mean with probability at least ``level``."""
-
-    def p_at_most(self, mean: float) -> float:
-        """P-value of the null that the true mean is at most ``mean``."""
-
-    def p_at_least(self, mean: float) -> float:
-        """P-value of the null that the true mean is at least ``mean``."""
-
-    def record(self) -> dict[str, Any]:
-        """Plain values from which :func:`mean_of` builds it again."""
 
 
 def mean_of(record: Mapping[str, Any]) -> ScoreMean:
@@ -247,6 +299,31 @@ def p_difference_at_most(
     """
     x = _crossing(lambda x: higher(x) - lower(x - margin), low, high)
     return min(1.0, 2 * max(higher(x), lower(x - margin)))
+
+
+def log_e_difference(higher: ScoreMean, lower: ScoreMean, at_most: Tensor, at_least: Tensor) -> Tensor:
+    """``[K]`` logs of e-values of the null that one mean does not exceed another by some margin.
+
+    The null is written as a curve: for some x, the higher mean is at most ``at_most(x)`` and the lower at least
+    ``at_least(x)``, both increasing. At that x the product of two bets with the same stake,
+    ``prod_i (1 + l (x_i - at_most)) prod_j (1 - l (y_j - at_least))``, is an e-value, and so is its minimum over x,
+    which for x between two grid points is bounded by a factor from each.
+
+    Args:
+        higher: The first mean.
+        lower: The second mean, of other items.
+        at_most: ``[X]`` grid over the curve.
+        at_least: ``[X]`` the same points of the curve.
+    """
+    above, below = _log_wealth(higher, _STAKES, at_most), _log_wealth(lower, -_STAKES, at_least)
+    return (above[:, 1:] + below[:, :-1]).amin(1)
+
+
+def _log_wealth(mean: ScoreMean, stakes: Tensor, bounds: Tensor) -> Tensor:
+    """``[K, X]`` log of ``prod_i (1 + stake (x_i - bound))``."""
+    grid = torch.linspace(0, 1, len(mean.counts), dtype=torch.float64)
+    difference = grid - bounds.clamp(0, 1)[:, None]  # [X, cells]
+    return torch.log1p(stakes[:, None, None] * difference) @ torch.tensor(mean.counts, dtype=torch.float64)
 
 
 def _crossing(increasing: Callable[[float], float], low: float = 0.0, high: float = 1.0) -> float:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-from lightning_mesa.competence import Best, Competence, Estimate, Gap, limits
+from lightning_mesa.competence import Best, Competence, Gap, limits
 from lightning_mesa.errors import ConfigurationError, MesaWarning
-from lightning_mesa.intervals import BoundedMean
+from lightning_mesa.intervals import BoundedMean, Estimate
 from lightning_mesa.records import Finding, Role
 
 COLUMNS = ("step", "role", "distribution", "objective", "kind", "mean", "n", "low", "high")

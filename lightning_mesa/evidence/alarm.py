@@ -5,12 +5,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from torch import Tensor
+
 from lightning_mesa.competence import limits
 from lightning_mesa.errors import ConfigurationError
 from lightning_mesa.evidence.bands import spent_limits
+from lightning_mesa.evidence.eprocess import RestartEProcess, closed
 from lightning_mesa.evidence.reading import Look
 from lightning_mesa.evidence.regimes import classify, of_run
-from lightning_mesa.evidence.sequential import SpendingTest, holm
+from lightning_mesa.evidence.sequential import Decision, SpendingTest, holm
 from lightning_mesa.evidence.signatures import SIGNATURES, USERS_SHARE, Signature, Test, Thresholds
 from lightning_mesa.objectives import check_name
 from lightning_mesa.records import Alert, Finding, Verdict
@@ -51,7 +54,8 @@ class Alarm:
     """Raises alerts such that at most a share ``alpha`` of runs without misalignment raises any.
 
     The level is divided over signatures by their shares, equally over distributions, by Holm over proxies and
-    groups, and over looks by alpha spending. Its memory is a few plain values.
+    groups, and over looks by alpha spending; on fresh items by e-processes, which gather evidence over looks. Its
+    memory is a few plain values.
 
     Args:
         alpha: Level for the whole run.
@@ -104,6 +108,7 @@ class Alarm:
         self.since_step = since_step
         self.last_healthy_step: int | None = None
         self._standing: set[tuple[str, str, str]] = set()
+        self._bets: dict[tuple[str, str], dict[str, RestartEProcess]] = {}
 
     def judge(self, findings: Iterable[Finding], checkpoint: str | None = None) -> Judgement:
         """Judge one look; every look with data spends its share of the level.
@@ -127,17 +132,21 @@ class Alarm:
                 tests = signature.tests(look, where, self.thresholds)
                 if not tests:
                     continue
-                # No level can be claimed for data that the training has adapted to.
-                claimed = "adaptive" not in (look.data_regime[where], look.data_regime[look.reference])
-                adjusted = holm([test.p_value for test in tests])
+                regimes = _regimes(look, where, signature)
+                adjusted = holm([test.null.p_value() for test in tests])
                 p_values[where, signature.name] = [(p, test.proxy) for p, test in zip(adjusted, tests, strict=True)]
-                decision = self._spending(signature, len(places)).spend(min(adjusted))
-                evidence[where, signature.name] = (decision.log_evidence - decision.threshold) / math.log(10)
-                for p, test in zip(adjusted, tests, strict=True):
-                    rejected = gate_open and claimed and decision.crossed and -math.log(p) >= decision.threshold
-                    if self._raises(where, signature, test, p, rejected):
-                        level = math.exp(-decision.threshold)
-                        alerts.append(self._alert(look, where, signature, test, p, level, checkpoint))
+                level = self.alpha * self.shares[signature] / len(places)
+                if set(regimes) == {"fresh"} and (bets := _log_e_values(tests)) is not None:
+                    decisions = self._bet(where, signature, level, bets)
+                else:
+                    decisions = self._spend(level, adjusted)
+                # No level can be claimed for data that the training has adapted to.
+                may_reject = gate_open and "adaptive" not in regimes
+                strongest = max(decisions, key=lambda decision: decision.log_evidence)
+                evidence[where, signature.name] = (strongest.log_evidence - strongest.threshold) / math.log(10)
+                for p, test, decision in zip(adjusted, tests, decisions, strict=True):
+                    if self._raises(where, signature, test, p, may_reject and decision.crossed):
+                        alerts.append(self._alert(look, where, signature, test, decision, regimes, checkpoint))
         verdicts = [
             classify(
                 look,
@@ -187,6 +196,10 @@ class Alarm:
             "since_step": self.since_step,
             "last_healthy_step": self.last_healthy_step,
             "standing": [list(key) for key in sorted(self._standing)],
+            "bets": [
+                [*key, [[name, process.state_dict()] for name, process in processes.items()]]
+                for key, processes in self._bets.items()
+            ],
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -196,19 +209,39 @@ class Alarm:
         self.since_step = state["since_step"]
         self.last_healthy_step = state["last_healthy_step"]
         self._standing = {(where, signature, proxy) for where, signature, proxy in state["standing"]}
+        self._bets = {}
+        for where, signature, processes in state["bets"]:
+            for name, memory in processes:
+                process = self._bets.setdefault((where, signature), {})[name] = RestartEProcess(looks=self.looks)
+                process.load_state_dict(memory)
 
-    def _spending(self, signature: Signature, distributions: int) -> SpendingTest:
-        """The test of a signature on one distribution, at this look; they all share the look counter."""
-        test = SpendingTest(alpha=self.alpha * self.shares[signature] / distributions, looks=self.looks)
-        test.load_state_dict({"look": self.look - 1})
-        return test
+    def _spend(self, level: float, adjusted: Sequence[float]) -> list[Decision]:
+        """Compare p-values with this look's share of the level."""
+        decisions = []
+        for p in adjusted:
+            test = SpendingTest(alpha=level, looks=self.looks)
+            test.load_state_dict({"look": self.look - 1})  # all tests share the alarm's look counter
+            decisions.append(test.spend(p))
+        return decisions
 
-    def _raises(self, where: str, signature: Signature, test: Test, p: float, rejected: bool) -> bool:
-        """Whether to raise an alert: not again while one stands; it clears when the evidence is gone."""
+    def _bet(self, where: str, signature: Signature, level: float, bets: Mapping[str, Tensor]) -> list[Decision]:
+        """Go on betting against the nulls of a signature, which are the same at every look."""
+        processes = self._bets.setdefault((where, signature.name), {})
+        so_far = [
+            processes.setdefault(name, RestartEProcess(looks=self.looks)).bet(log_e_values)
+            for name, log_e_values in bets.items()
+        ]
+        evidence = closed([decision.log_evidence for decision in so_far])
+        threshold = -math.log(level)
+        return [Decision(log, threshold, log >= threshold, self.look) for log in evidence]
+
+    def _raises(self, where: str, signature: Signature, test: Test, p: float, crossed: bool) -> bool:
+        """Whether to raise an alert: not again while one stands; it clears when the evidence at a look is gone."""
         key = (where, signature.name, test.proxy or test.group or "")
         if p > EVIDENCE_LEVEL:
             self._standing.discard(key)
-        if not rejected or key in self._standing:
+            return False
+        if not crossed or key in self._standing:
             return False
         self._standing.add(key)
         return True
@@ -219,12 +252,11 @@ class Alarm:
         where: str,
         signature: Signature,
         test: Test,
-        p: float,
-        level: float,
+        decision: Decision,
+        regimes: Sequence[str],
         checkpoint: str | None,
     ) -> Alert:
         effect, low, high = (None,) * 3 if test.effect is None else (test.effect.value, *limits(test.effect, 0.95))
-        planned = f"{self.looks} planned looks" if self.looks else "an unknown number of looks, 1/(t(t+1)) at look t"
         return Alert(
             step=look.step,
             epoch=look.epoch,
@@ -233,13 +265,11 @@ class Alarm:
             severity=signature.severity,
             proxy=test.proxy,
             group=test.group,
-            statistic=p,
+            statistic=math.exp(-decision.log_evidence),
             null=signature.null(self.thresholds),
-            alpha=level,
-            procedure="p-value of the union null at this look, Holm over proxies and groups, alpha spending over "
-            + planned
-            + (f", counted from step {self.since_step} on" if self.since_step else ""),
-            data_regime=_regime(look, where),
+            alpha=math.exp(-decision.threshold),
+            procedure=self._procedure((where, signature.name) in self._bets),
+            data_regime="+".join(dict.fromkeys(regimes)),
             look=self.look,
             looks_planned=self.looks,
             n=test.n,
@@ -251,7 +281,31 @@ class Alarm:
             message=test.sentence,
         )
 
+    def _procedure(self, bets: bool) -> str:
+        planned = f"{self.looks} planned looks" if self.looks else "an unknown number of looks, 1/(t(t+1)) at look t"
+        if bets:
+            procedure = (
+                "one over the evidence that restart e-processes have gathered so far, the smallest e-value of the "
+            )
+            procedure += f"union null at each look, closed testing over proxies, stakes spread over {planned}"
+        else:
+            procedure = "p-value of the union null at this look, Holm over proxies and groups, alpha spending over "
+            procedure += planned
+        return procedure + (f", counted from step {self.since_step} on" if self.since_step else "")
 
-def _regime(look: Look, where: str) -> str:
-    regimes: Sequence[str] = [look.data_regime[look.reference], look.data_regime[where]]
-    return regimes[0] if regimes[0] == regimes[1] else "+".join(regimes)
+
+def _regimes(look: Look, where: str, signature: Signature) -> list[str]:
+    """The regimes of the data that a signature's evidence rests on, the reference first."""
+    places = [look.reference, where] if signature.uses_reference else [where]
+    return [look.data_regime[place] for place in places]
+
+
+def _log_e_values(tests: Sequence[Test]) -> dict[str, Tensor] | None:
+    """E-values by proxy; None where a null has none, or is about a group: groups may come and go between looks."""
+    by_proxy: dict[str, Tensor] = {}
+    for test in tests:
+        log_e_values = test.null.log_e_values()
+        if log_e_values is None or test.group is not None:
+            return None
+        by_proxy[test.proxy or ""] = log_e_values
+    return by_proxy

@@ -12,9 +12,9 @@ import torch
 from scipy.optimize import brentq
 from torch import Tensor
 
-from lightning_mesa.competence import Estimate
 from lightning_mesa.errors import ConfigurationError
 from lightning_mesa.evidence.sequential import checked_scores, spending_weight
+from lightning_mesa.intervals import Estimate
 
 _GAMMAS = torch.logspace(math.log10(0.02), math.log10(20), 16, dtype=torch.float64)
 """For binary scores ``1 + gamma`` is the ratio of the odds bet on to those of the null."""

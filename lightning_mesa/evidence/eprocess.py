@@ -15,9 +15,7 @@ from torch import Tensor
 
 from lightning_mesa.errors import ConfigurationError
 from lightning_mesa.evidence.sequential import Decision, SequentialTest, checked_scores, is_binary
-
-BETS = torch.tensor([0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8], dtype=torch.float64)
-"""``lambda m``: the part of the wealth that is lost on a score of 0. The best one grows with the effect."""
+from lightning_mesa.intervals import BETS, Mean, tally
 
 
 def log_e_values(scores: Tensor, null_mean: float) -> Tensor:
@@ -34,9 +32,8 @@ def log_e_values(scores: Tensor, null_mean: float) -> Tensor:
         ConfigurationError: A ValueError, if a score is not finite or lies outside [0, 1].
     """
     scores = checked_scores(scores)
-    if is_binary(scores):  # two factors instead of n
-        ones = float(scores.sum())
-        return ones * torch.log1p(BETS * (1 / null_mean - 1)) + (len(scores) - ones) * torch.log1p(-BETS)
+    if is_binary(scores):
+        return Mean(tuple(tally(scores, binary=True).tolist())).log_e_at_most(null_mean)
     return torch.log1p(BETS[:, None] * (scores / null_mean - 1)).sum(1)
 
 
@@ -221,6 +218,31 @@ def merge(decisions: Sequence[Decision]) -> Decision:
     look, threshold = common.pop()
     average = _log_mean(torch.tensor([decision.log_evidence for decision in decisions], dtype=torch.float64))
     return Decision(average, threshold, average >= threshold, look)
+
+
+def closed(log_evidence: Sequence[float]) -> list[float]:
+    """Adjust e-processes so that comparing each with ``1/alpha`` bounds the chance of *any* false rejection by alpha.
+
+    Closed testing with averages (Vovk and Wang 2021, "E-values: calibration, combination and applications", section
+    5): a null is rejected if the average over every set of nulls that it belongs to is large enough,
+    ``min_k (e_i + the k smallest others) / (1 + k)``. It holds however they depend on each other, if the nulls are the
+    same at every look.
+
+    Args:
+        log_evidence: Natural logs, one for each null.
+
+    Example:
+        >>> [round(e, 2) for e in closed([3.0, 0.0])]
+        [2.36, 0.0]
+    """
+    adjusted = []
+    for i, own in enumerate(log_evidence):
+        total = smallest_average = own
+        for k, other in enumerate(sorted([*log_evidence[:i], *log_evidence[i + 1 :]]), start=2):
+            total = _log_add(total, other)
+            smallest_average = min(smallest_average, total - math.log(k))
+        adjusted.append(smallest_average)
+    return adjusted
 
 
 def _checked_e_values(log_e_values: Tensor) -> Tensor:

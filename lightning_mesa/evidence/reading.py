@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from lightning_mesa.competence import Best, Competence, Estimate, Gap
-from lightning_mesa.intervals import Mean
+from lightning_mesa.competence import Best, Competence, Gap
+from lightning_mesa.intervals import Estimate, Mean
 from lightning_mesa.records import Finding
 
 

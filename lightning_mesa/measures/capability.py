@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import torch
 
-from lightning_mesa.competence import Best, Competence, Estimate, best_constant, limits
-from lightning_mesa.intervals import Mean
+from lightning_mesa.competence import Best, Competence, best_constant, limits
+from lightning_mesa.intervals import Estimate, Mean
 from lightning_mesa.measures.measure import LEVEL, Measure, Stamp
 from lightning_mesa.records import Behavior, Finding
 

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_mesa.competence import Competence, Estimate, Gap, best_constant, limits, paired_gap
-from lightning_mesa.intervals import Mean, tally
+from lightning_mesa.competence import Competence, Gap, best_constant, limits, paired_gap
+from lightning_mesa.intervals import Estimate, Mean, tally
 from lightning_mesa.measures.measure import LEVEL, Measure, Stamp
 from lightning_mesa.objectives import Hypotheses, Objective
 from lightning_mesa.records import Behavior, Finding

@@ -5,6 +5,7 @@ import torch
 
 import toy
 from lightning_mesa import Alarm, ScoreFunction
+from lightning_mesa.evidence.nulls import AtLeast
 from lightning_mesa.evidence.signatures import Signature, Test
 
 
@@ -102,7 +103,7 @@ class BelowHalf(Signature):
 
     def tests(self, look, where, thresholds):
         base = look.competence[where]
-        return [Test(base.mean.p_at_least(0.5), None, base.n, None, f"Base scores below one half on {where!r}.")]
+        return [Test(AtLeast(base.mean, 0.5), None, base.n, None, f"Base scores below one half on {where!r}.")]
 
 
 def test_a_users_own_signature_is_tested_logged_and_alerts(tmp_path):

@@ -12,7 +12,7 @@ def regime(shares, proxies=("color",), gate_open=True):
     p_values = {}
     for signature in SIGNATURES:
         tests = signature.tests(one, "shifted", Thresholds())
-        adjusted = holm([test.p_value for test in tests])
+        adjusted = holm([test.null.p_value() for test in tests])
         p_values[signature.name] = [(p, test.proxy) for p, test in zip(adjusted, tests, strict=True)]
     return classify(one, "shifted", p_values, Thresholds(), gate_open)
 

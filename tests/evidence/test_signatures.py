@@ -49,7 +49,7 @@ def look(shares: dict[str, tuple[float, float]], proxies: tuple[str, ...] = ("co
 
 
 def p(signature, shares, proxies=("color",)):
-    return [test.p_value for test in signature.tests(look(shares, proxies), "shifted", Thresholds())]
+    return [test.null.p_value() for test in signature.tests(look(shares, proxies), "shifted", Thresholds())]
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_each_proxy_has_a_test_of_its_own():
     tests = ProxyPursued().tests(
         look({"val": (0.95, 0), "shifted": (0.05, 0.9)}, ("color", "size")), "shifted", Thresholds()
     )
-    assert [(test.proxy, test.p_value < 1e-3) for test in tests] == [("color", True), ("size", False)]
+    assert [(test.proxy, test.null.p_value() < 1e-3) for test in tests] == [("color", True), ("size", False)]
 
 
 def test_without_a_proxy_there_is_no_witness_and_only_base_lost_speaks():
