@@ -15,14 +15,11 @@ from lightning_mesa.intervals import (
     Estimate,
     Mean,
     ScoreMean,
-    log_e_difference,
+    log_gains,
     mean_of,
     p_difference_at_most,
     tally,
 )
-
-GRID = 257
-"""Points on the range of a competence that is compared with another."""
 
 
 def limits(estimate: Estimate, level: float) -> tuple[float, float]:
@@ -139,7 +136,12 @@ class Gap:
         )
 
     def log_e_at_most(self, bound: float) -> Tensor:
-        """``[K]`` log e-values of the null that the gap is at most ``bound``."""
+        """``[K]`` log e-values of the null that the gap is at most ``bound``.
+
+        Pair the items of both sides at random; a bet on the pairs' differences is an e-value. Averaged over all
+        pairings, its log stays that of an e-value (the geometric mean is at most the average), and depends on the
+        counts alone: ``min(n_R, n_D)`` times the average over all pairs of an item here and an item there.
+        """
         return _log_e_difference(self.reference, self.shifted, bound)
 
     def log_e_at_least(self, bound: float) -> Tensor:
@@ -152,14 +154,28 @@ class Gap:
         return self.reference._competence(0.0), self.reference._competence(1.0)
 
 
-def _log_e_difference(higher: Competence, lower: Competence, margin: float) -> Tensor:
-    competences = torch.linspace(higher._competence(0.0), higher._competence(1.0), GRID, dtype=torch.float64)
-    return log_e_difference(
-        higher.mean,
-        lower.mean,
-        at_most=higher.chance + competences * (higher.ceiling - higher.chance),
-        at_least=lower.chance + (competences - margin) * (lower.ceiling - lower.chance),
-    )
+def _log_e_difference(higher: Competence, lower: Competence, bound: float) -> Tensor:
+    """``[K]`` logs of e-values of the null that one competence exceeds the other by at most ``bound``."""
+    low, high = _difference_range(higher, lower)
+    counts = [torch.tensor(side.mean.counts, dtype=torch.float64) for side in (higher, lower)]
+    ups, downs = (torch.linspace(0, 1, len(side), dtype=torch.float64) for side in counts)
+    pairs = torch.cartesian_prod(ups, downs)
+    scaled = _scaled_difference(pairs[:, 0], pairs[:, 1], higher, lower)
+    weight = torch.outer(*counts).flatten() / max(higher.n, lower.n)
+    return log_gains(scaled, (bound - low) / (high - low)) @ weight
+
+
+def _difference_range(higher: Competence, lower: Competence) -> tuple[float, float]:
+    """Differences in competence that one item on each side can have."""
+    return higher._competence(0.0) - lower._competence(1.0), higher._competence(1.0) - lower._competence(0.0)
+
+
+def _scaled_difference(up: Tensor, down: Tensor, higher: Competence, lower: Competence) -> Tensor:
+    """``[n]`` differences in competence from two scores each, scaled to [0, 1]."""
+    low, high = _difference_range(higher, lower)
+    difference = (up - higher.chance) / (higher.ceiling - higher.chance)
+    difference = difference - (down - lower.chance) / (lower.ceiling - lower.chance)
+    return ((difference - low) / (high - low)).clamp(0, 1)
 
 
 def paired_gap(reference: Tensor, shifted: Tensor, of: Gap) -> Competence:
@@ -172,10 +188,8 @@ def paired_gap(reference: Tensor, shifted: Tensor, of: Gap) -> Competence:
         shifted: ``[n]`` scores of the same items, shifted.
         of: The unpaired gap, for chance and ceiling.
     """
-    r, d = of.reference, of.shifted
-    low, high = r._competence(0.0) - d._competence(1.0), r._competence(1.0) - d._competence(0.0)
-    difference = (reference - r.chance) / (r.ceiling - r.chance) - (shifted - d.chance) / (d.ceiling - d.chance)
-    scaled = ((difference - low) / (high - low)).clamp(0, 1)
+    low, high = _difference_range(of.reference, of.shifted)
+    scaled = _scaled_difference(reference, shifted, of.reference, of.shifted)
     width = 1 / (high - low)
     mean = Mean(tuple(tally(scaled, binary=False).tolist()))
     return Competence(mean, chance=-low * width, ceiling=(1 - low) * width)

@@ -22,8 +22,7 @@ BETS = torch.tensor([0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8], dtype=torch.floa
 """Bets of e-values that multiply over looks, as the part of the wealth that is lost on a score of 0."""
 
 _SMALLEST_P = 1e-300
-# The same for the difference of two means, in units of the scores, so that both samples are bet on alike.
-_STAKES = torch.tensor([0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9], dtype=torch.float64)
+_SMALLEST_BOUND = 1e-9
 # Bets as a share of the largest bet that cannot lose everything: wide, because the best one shrinks like
 # 1/sqrt(n) and is not known beforehand.
 _BETS = torch.logspace(math.log10(1e-3), math.log10(0.99), 20, dtype=torch.float64)[:, None]
@@ -181,12 +180,10 @@ class Mean:
 
     def log_e_at_most(self, bound: float) -> Tensor:
         """``[K]`` ``log prod_i (1 + b_k (x_i / bound - 1))``, b_k the :data:`BETS`; a lower bound, as for p-values."""
-        if self.n == 0 or bound >= 1:
+        if self.n == 0:
             return torch.zeros_like(BETS)
-        if bound <= 0:
-            return torch.full_like(BETS, -math.log(_SMALLEST_P) if self.value > bound else 0.0)
         grid = torch.linspace(0, 1, len(self.counts), dtype=torch.float64)
-        return torch.log1p(BETS[:, None] * (grid / bound - 1)) @ torch.tensor(self.counts, dtype=torch.float64)
+        return log_gains(grid, bound) @ torch.tensor(self.counts, dtype=torch.float64)
 
     def log_e_at_least(self, bound: float) -> Tensor:
         """``[K]`` the same of ``1 - x``."""
@@ -276,6 +273,17 @@ class BoundedMean:
         return BoundedMean(1 - self.value, self.n)
 
 
+def log_gains(scores: Tensor, bound: float) -> Tensor:
+    """``[K, n]`` ``log(1 + b_k (x_i / bound - 1))``: what each of the :data:`BETS` gains on ``[n]`` scores in [0, 1].
+
+    The expectation of ``1 + b_k (x / bound - 1)`` is at most 1 for a mean of at most ``bound``. A bound outside (0, 1)
+    is moved inside, which lets no bet gain where none may.
+    """
+    if bound >= 1:
+        return torch.zeros(len(BETS), len(scores), dtype=torch.float64)
+    return torch.log1p(BETS[:, None] * (scores / max(bound, _SMALLEST_BOUND) - 1))
+
+
 def mean_of(record: Mapping[str, Any]) -> ScoreMean:
     """Build a mean from what its ``record`` gave."""
     return Mean(tuple(record["counts"])) if "counts" in record else BoundedMean(record["mean"], record["n"])
@@ -299,31 +307,6 @@ def p_difference_at_most(
     """
     x = _crossing(lambda x: higher(x) - lower(x - margin), low, high)
     return min(1.0, 2 * max(higher(x), lower(x - margin)))
-
-
-def log_e_difference(higher: ScoreMean, lower: ScoreMean, at_most: Tensor, at_least: Tensor) -> Tensor:
-    """``[K]`` logs of e-values of the null that one mean does not exceed another by some margin.
-
-    The null is written as a curve: for some x, the higher mean is at most ``at_most(x)`` and the lower at least
-    ``at_least(x)``, both increasing. At that x the product of two bets with the same stake,
-    ``prod_i (1 + l (x_i - at_most)) prod_j (1 - l (y_j - at_least))``, is an e-value, and so is its minimum over x,
-    which for x between two grid points is bounded by a factor from each.
-
-    Args:
-        higher: The first mean.
-        lower: The second mean, of other items.
-        at_most: ``[X]`` grid over the curve.
-        at_least: ``[X]`` the same points of the curve.
-    """
-    above, below = _log_wealth(higher, _STAKES, at_most), _log_wealth(lower, -_STAKES, at_least)
-    return (above[:, 1:] + below[:, :-1]).amin(1)
-
-
-def _log_wealth(mean: ScoreMean, stakes: Tensor, bounds: Tensor) -> Tensor:
-    """``[K, X]`` log of ``prod_i (1 + stake (x_i - bound))``."""
-    grid = torch.linspace(0, 1, len(mean.counts), dtype=torch.float64)
-    difference = grid - bounds.clamp(0, 1)[:, None]  # [X, cells]
-    return torch.log1p(stakes[:, None, None] * difference) @ torch.tensor(mean.counts, dtype=torch.float64)
 
 
 def _crossing(increasing: Callable[[float], float], low: float = 0.0, high: float = 1.0) -> float:
