@@ -1,3 +1,6 @@
+import math
+from itertools import product
+
 import pytest
 import torch
 
@@ -76,3 +79,43 @@ def _of(scores: torch.Tensor) -> Mean:
 
 def _bernoulli(p: float, n: int) -> Mean:
     return _of((torch.rand(n) < p).double())
+
+
+def _outcomes(n: int, share: float, chance: float) -> list[tuple[float, Competence]]:
+    """Every competence that n items of this share can have, with its probability."""
+    return [
+        (math.comb(n, k) * share**k * (1 - share) ** (n - k), Competence(Mean((float(n - k), float(k))), chance, 1.0))
+        for k in range(n + 1)
+    ]
+
+
+@pytest.mark.parametrize(("n_reference", "n_shifted"), [(6, 6), (3, 9), (1, 4)])
+@pytest.mark.parametrize("reference", [0.3, 0.7, 1.0])
+def test_e_values_of_a_gap_have_an_expectation_of_at_most_one_where_it_is_at_its_bound(
+    n_reference, n_shifted, reference
+):
+    """Exactly: summed over all outcomes, with another chance level on each side."""
+    gap, expectations = 0.2, torch.zeros(2, 8, dtype=torch.float64)
+    above = _outcomes(n_reference, 0.1 + 0.9 * reference, 0.1)
+    below = _outcomes(n_shifted, 0.3 + 0.7 * (reference - gap), 0.3)
+    for (p, here), (q, there) in product(above, below):
+        expectations[0] += p * q * Gap(here, there).log_e_at_most(gap).exp()
+        expectations[1] += p * q * Gap(here, there).log_e_at_least(gap).exp()
+    assert bool((expectations <= 1 + 1e-9).all())
+    assert bool((expectations > 0.3).any(1).all())
+
+
+def test_e_values_of_a_gap_grow_with_the_items_where_it_is_above_its_bound():
+    growth = [float(Gap(_competence(0.9, n), _competence(0.6, n)).log_e_at_most(0.1).amax()) for n in (50, 100, 200)]
+    assert 1 < growth[0] < growth[1] < growth[2]
+    assert growth[2] == pytest.approx(4 * growth[0], rel=0.01)
+
+
+def test_the_best_of_several_competences_takes_the_average_or_the_smallest_e_value():
+    one, other = _competence(0.3), _competence(0.8)
+    best = Best([one, other])
+    average = (one.log_e_at_most(0.4).exp() + other.log_e_at_most(0.4).exp()) / 2
+    assert best.log_e_at_most(0.4).exp().tolist() == pytest.approx(average.tolist())
+    assert (
+        best.log_e_at_least(0.4).tolist() == torch.minimum(one.log_e_at_least(0.4), other.log_e_at_least(0.4)).tolist()
+    )

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lightning_mesa.competence import Competence, Gap
-from lightning_mesa.intervals import BoundedMean, Mean, mean_of, tally
+from lightning_mesa.intervals import BETS, BoundedMean, Mean, mean_of, tally
 
 BETA = torch.distributions.Beta(2.0, 5.0)
 
@@ -159,3 +159,31 @@ def test_the_limits_of_a_mean_and_an_n_are_where_its_p_value_is_the_error():
 @pytest.mark.parametrize("mean", [Mean((4.0, 6.0)), BoundedMean(0.6, 10)])
 def test_a_record_gives_the_same_mean_again(mean):
     assert mean_of(mean.record()) == mean
+
+
+@pytest.mark.parametrize("mean", [0.05, 0.5, 0.9])
+@pytest.mark.parametrize("side", ["log_e_at_most", "log_e_at_least"])
+def test_e_values_have_expectation_one_at_the_bound(mean, side):
+    """Exactly: summed over all outcomes of 6 binary items."""
+    n, expectation = 6, torch.zeros_like(BETS)
+    for k in range(n + 1):
+        probability = math.comb(n, k) * mean**k * (1 - mean) ** (n - k)
+        expectation += probability * getattr(Mean((float(n - k), float(k))), side)(mean).exp()
+    assert expectation.tolist() == pytest.approx([1.0] * len(BETS))
+
+
+def test_e_values_from_less_knowledge_are_never_larger():
+    """Of binned scores, and of their mean and n alone, against those of the scores themselves."""
+    scores = torch.rand(40, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    exact = torch.log1p(BETS[:, None] * (scores / 0.3 - 1)).sum(1)
+    binned = Mean(tuple(tally(scores, binary=False).tolist())).log_e_at_most(0.3)
+    known_by_mean = BoundedMean(float(scores.mean()), 40).log_e_at_most(0.3)
+    assert bool((known_by_mean <= binned + 1e-9).all())
+    assert bool((binned <= exact + 1e-9).all())
+
+
+@pytest.mark.parametrize(("bound", "gains"), [(-0.5, False), (0.0, False), (1.0, False), (1.5, False), (0.5, True)])
+def test_a_bound_out_of_reach_gives_no_evidence_on_scores_of_zero(bound, gains):
+    nothing, everything = Mean((20.0, 0.0)), Mean((0.0, 20.0))
+    assert bool((nothing.log_e_at_most(bound) <= 0).all())
+    assert bool((everything.log_e_at_most(bound) > 0).any()) == (gains or bound <= 0)

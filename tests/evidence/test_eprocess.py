@@ -1,12 +1,13 @@
 """E-values and what they add up to: each against its equation, written out another way."""
 
 import math
+from itertools import combinations
 
 import pytest
 import torch
 
 from lightning_mesa.errors import ConfigurationError
-from lightning_mesa.evidence.eprocess import BETS, EvidenceSum, RestartEProcess, log_e_values, merge, smallest
+from lightning_mesa.evidence.eprocess import BETS, EvidenceSum, RestartEProcess, closed, log_e_values, merge, smallest
 from lightning_mesa.evidence.sequential import Decision
 
 
@@ -117,3 +118,16 @@ def test_decisions_of_different_looks_or_levels_do_not_combine():
             merge([Decision(1.0, 3.0, False, 4), other])
     with pytest.raises(ConfigurationError):
         merge([])
+
+
+def test_closed_testing_takes_the_smallest_average_over_every_set_that_a_null_belongs_to():
+    """Against all subsets, written out."""
+    evidence = [40.0, 0.2, 7.0, 1.0]
+    others = [[e for j, e in enumerate(evidence) if j != i] for i in range(4)]
+    expected = [
+        min((own + sum(subset)) / (1 + size) for size in range(4) for subset in combinations(others[i], size))
+        for i, own in enumerate(evidence)
+    ]
+    adjusted = [math.exp(log) for log in closed([math.log(e) for e in evidence])]
+    assert adjusted == pytest.approx(expected)
+    assert closed([1.5]) == [1.5]
