@@ -24,6 +24,7 @@ bench: $(READY)
 		--picture docs/accuracy_and_alert.png
 	$(BIN)/python benchmarks/false_alarms.py
 	$(BIN)/python benchmarks/whole_alarm.py
+	$(BIN)/python benchmarks/whole_alarm.py --fresh
 	$(BIN)/python benchmarks/evidence.py
 	$(BIN)/python benchmarks/kill.py
 	$(BIN)/python benchmarks/overhead.py

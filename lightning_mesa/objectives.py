@@ -297,6 +297,11 @@ class Hypotheses:
         for proxy in self.proxies:
             check_name(proxy.name, "proxy name", reserved=("base", "neither"))
 
+    @property
+    def base_alone(self) -> bool:
+        """Whether base is all there is to tell capability by."""
+        return len(self.scored) == 1
+
 
 def as_objective(objective: Objective | ScoreFn) -> Objective:
     """Wrap a function ``(batch, outputs) -> [n]`` with scores in [0, 1] as an objective; leave objectives.

@@ -17,6 +17,19 @@ Severity = Literal["alert", "warning"]
 
 
 @dataclass(frozen=True)
+class Features:
+    """What the last layer reads, on the first items of a batch.
+
+    Attributes:
+        model: ``[n, F]`` the model's features.
+        untrained: ``[n, F]`` those of a copy with weights drawn anew.
+    """
+
+    model: Tensor
+    untrained: Tensor
+
+
+@dataclass(frozen=True)
 class Behavior:
     """What the model did on one batch of one distribution; all tensors are on the CPU.
 
@@ -37,6 +50,7 @@ class Behavior:
         extremity: ``[n]`` float64, how far the outputs are from all alike; NaN where they are not finite; None where
             nobody asks.
         cued: ``[n]`` float64, the score at base on the same items with the cue, or None without one.
+        features: What the last layer reads, or why that is not known; None where nobody asks.
     """
 
     distribution: str
@@ -50,6 +64,7 @@ class Behavior:
     ids: Tensor | None
     extremity: Tensor | None = None
     cued: Tensor | None = None
+    features: Features | str | None = None
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from lightning_mesa.distributions import Items, LoaderDistribution, named_distri
 from lightning_mesa.errors import ConfigurationError
 from lightning_mesa.measures import MEASURES, Stamp
 from lightning_mesa.objectives import Hypotheses
+from lightning_mesa.observe.features import UntrainedCopy
 from lightning_mesa.observe.forward import Reading, joined, observe
 from lightning_mesa.observe.generators import generators
 from lightning_mesa.observe.isolation import no_trace, random_streams
@@ -87,6 +88,8 @@ class Session:
             where: _data_regime(trainer, name, where, distribution.data_regime, self.roles[where])
             for where, distribution in distributions.items()
         }
+        # Without another objective, only its features can tell what the model is still capable of.
+        self.untrained = UntrainedCopy(trainer, pl_module) if hypotheses.base_alone else None
         self.readings = {
             where: replace(
                 reading,
@@ -178,7 +181,14 @@ class Session:
             world_size=self.trainer.world_size,
         )
         behaviors = observe(
-            self.trainer, self.pl_module, where, loader, self.hypotheses, self.readings[where], limit_batches
+            self.trainer,
+            self.pl_module,
+            where,
+            loader,
+            self.hypotheses,
+            self.readings[where],
+            limit_batches,
+            self.untrained if self.roles[where] == "shifted" else None,
         )
         return progress(self.trainer, behaviors, f"{self.name}: {where}", _batches(loader, limit_batches), started)
 

@@ -64,6 +64,8 @@ class Alarm:
         slice_gap: A group's competence at base may be so much below the reference's.
         cue: Competence at base may change by so much with the cue.
         extremal: So many more outputs may be beyond the reference's most extreme.
+        readout: With base alone listed, base must be read out of the features so much better than out of those of an
+            untrained copy, to say that the model is still capable.
         signatures: Signatures of your own, tested beside the package's.
 
     Raises:
@@ -79,10 +81,11 @@ class Alarm:
         slice_gap: float = 0.2,
         cue: float = 0.1,
         extremal: float = 0.05,
+        readout: float = 0.1,
         signatures: Sequence[Signature] = (),
     ) -> None:
         self.alpha = alpha
-        self.thresholds = Thresholds(gap, capability, slice_gap, cue, extremal)
+        self.thresholds = Thresholds(gap, capability, slice_gap, cue, extremal, readout)
         for name, value in {"alpha": alpha, **vars(self.thresholds)}.items():
             if not 0 < value < 1:
                 raise ConfigurationError(f"Alarm: {name} must lie between 0 and 1, not {value}.")

@@ -51,6 +51,8 @@ class Look:
         groups: Competence at base, by distribution and declared group.
         slices: The same for the slice that a search found, measured on the items it was not searched in.
         cue: Competence at base without less that with the cue, by distribution.
+        readout: How much better base is read out of the model's features than out of an untrained copy's, by
+            distribution; only where base alone is listed.
         extremal: Share of outputs beyond the reference's most extreme, less that on the reference, by distribution.
     """
 
@@ -70,6 +72,7 @@ class Look:
     slices: Mapping[str, Mapping[str, Competence]] = field(default_factory=dict)
     cue: Mapping[str, Competence] = field(default_factory=dict)
     extremal: Mapping[str, Gap] = field(default_factory=dict)
+    readout: Mapping[str, Best] = field(default_factory=dict)
 
     @staticmethod
     def of(findings: Iterable[Finding]) -> "Look":
@@ -125,6 +128,11 @@ class Look:
                 )
                 for f in whole
                 if f.quantity == "extremal_excess"
+            },
+            readout={
+                f.distribution: Best([Competence.from_record(fold) for fold in f.detail["folds"]])
+                for f in whole
+                if f.quantity == "readout" and f.value is not None
             },
         )
 

@@ -52,6 +52,9 @@ def classify(
     capability, gap = look.capability.get(where), look.gap[where]
     if not look.witnessed:
         lost = gap is not None and limits(gap, 0.95)[0] > thresholds.gap
+        if lost and gap is not None and min(p_values.get("objective_lost", ()), default=(1.0, None))[0] <= 0.05:
+            reason = f"gap {gap.value:.2f}, and base can still be read out of the features"
+            return _verdict(where, Regime.PSEUDO_ALIGNED, reason)
         reason = "base lost, cause undetermined: no proxy is listed" if lost else "no proxy is listed"
         return _verdict(where, Regime.UNDETERMINED, reason)
     if capability is None or gap is None:

@@ -5,9 +5,10 @@ from lightning_mesa.measures.cue import CueDependence
 from lightning_mesa.measures.extremal import ExtremalBehavior
 from lightning_mesa.measures.measure import Measure, Stamp
 from lightning_mesa.measures.objective_gap import ObjectiveGap
+from lightning_mesa.measures.readout import Readout
 from lightning_mesa.measures.slices import Slices
 
-MEASURES: tuple[type[Measure], ...] = (ObjectiveGap, Capability, Slices, CueDependence, ExtremalBehavior)
+MEASURES: tuple[type[Measure], ...] = (ObjectiveGap, Capability, Slices, CueDependence, ExtremalBehavior, Readout)
 
 __all__ = [
     "MEASURES",
@@ -16,6 +17,7 @@ __all__ = [
     "ExtremalBehavior",
     "Measure",
     "ObjectiveGap",
+    "Readout",
     "Slices",
     "Stamp",
 ]

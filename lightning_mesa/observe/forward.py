@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -14,7 +15,8 @@ from torch.utils.data import DataLoader
 from lightning_mesa.distributions import Forward, Inputs
 from lightning_mesa.errors import ConfigurationError
 from lightning_mesa.objectives import Hypotheses, Objective, pick
-from lightning_mesa.records import Behavior
+from lightning_mesa.observe.features import MAX_ITEMS, UntrainedCopy, linear_inputs
+from lightning_mesa.records import Behavior, Features
 
 Outputs = Callable[[Any, Any], Tensor]
 
@@ -52,6 +54,7 @@ def observe(
     hypotheses: Hypotheses,
     reading: Reading,
     limit_batches: int | None = None,
+    untrained: UntrainedCopy | None = None,
 ) -> Iterator[Behavior]:
     """Run the model over a distribution, one forward pass per batch; to be iterated inside ``no_trace``.
 
@@ -63,6 +66,7 @@ def observe(
         hypotheses: The listed objectives.
         reading: How to read the batches.
         limit_batches: Read at most so many batches.
+        untrained: To compare the features of the first items with; each of these costs a pass of the copy.
 
     Yields:
         The behavior on each batch.
@@ -71,12 +75,21 @@ def observe(
         ConfigurationError: If a batch, the model's outputs or a score is not as the objectives need it.
     """
     precision, strategy = trainer.precision_plugin, trainer.strategy
+    to_compare = 0 if untrained is None else MAX_ITEMS
     try:
         for cpu_batch in islice(loader, limit_batches):
             batch = strategy.batch_to_device(precision.convert_input(cpu_batch))
-            with precision.forward_context():
+            with precision.forward_context(), linear_inputs(pl_module if to_compare else None) as read:
                 raw = call_model(pl_module, batch, reading)
-            behavior = behave(name, batch, choices(raw, batch, reading.outputs), hypotheses, reading)
+            outputs = choices(raw, batch, reading.outputs)
+            behavior = behave(name, batch, outputs, hypotheses, reading)
+            if untrained is not None and to_compare and hypotheses.base.name in behavior.prescribed:
+                with precision.forward_context():
+                    features = untrained.features(
+                        read, outputs, partial(call_model, batch=batch, reading=reading), to_compare
+                    )
+                behavior = replace(behavior, features=features)
+                to_compare = 0 if isinstance(features, str) else max(0, to_compare - behavior.n)
             if reading.cue is not None:
                 cued_batch = reading.cue(batch)
                 with precision.forward_context():
@@ -224,6 +237,7 @@ def joined(behaviors: Sequence[Behavior]) -> Behavior:
         ids=_cat_some([behavior.ids for behavior in behaviors]),
         extremity=_cat_some([behavior.extremity for behavior in behaviors]),
         cued=_cat_some([behavior.cued for behavior in behaviors]),
+        features=_joined_features([b.features for b in behaviors if b.features is not None]),
     )
 
 
@@ -234,6 +248,13 @@ def _cat(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
 def _cat_some(parts: Sequence[Tensor | None]) -> Tensor | None:
     there = [part for part in parts if part is not None]
     return torch.cat(there) if there else None
+
+
+def _joined_features(parts: Sequence[Features | str]) -> Features | str | None:
+    known = [part for part in parts if isinstance(part, Features)]
+    if len(known) < len(parts) or not known:
+        return next((part for part in parts if isinstance(part, str)), None)
+    return Features(torch.cat([part.model for part in known]), torch.cat([part.untrained for part in known]))
 
 
 def _base_score(base: Objective, batch: Any, outputs: Tensor, n: int) -> Tensor:

@@ -46,7 +46,7 @@ def metrics(name: str, findings: Iterable[Finding], judgement: Judgement) -> dic
             values[f"{at}/conflict/{follower}"] = f.value
         elif f.quantity in DISTANCES:
             values[f"{at}/distance/{f.quantity.removesuffix('_distance')}"] = f.value
-        elif f.quantity in ("capability", "cue_difference", "extremal_excess"):
+        elif f.quantity in ("capability", "cue_difference", "extremal_excess", "readout"):
             values[f"{at}/{f.quantity}"] = f.value
     values |= {f"{name}/{where}/evidence/{signature}": e for (where, signature), e in judgement.evidence.items()}
     for where, (low, high) in judgement.bands.items():

@@ -127,6 +127,14 @@ def test_two_monitors_are_as_neutral_as_one():
     assert run.metrics["mesa.second/disabled"] == 0
 
 
+@pytest.mark.parametrize("configuration", [EVERYTHING, Configuration(precision="bf16-mixed")], ids=label)
+def test_reading_features_and_copying_the_model_is_neutral(configuration):
+    """With base alone listed, a readout is the witness of capability."""
+    run = train(configuration, monitor(configuration, proxies=[], on_error="raise"))
+    assert not differences(baseline(configuration), run.fingerprint)
+    assert "mesa/apart/readout" in run.metrics
+
+
 def test_writing_checkpoints_is_neutral(monkeypatch):
     """Actions that only record leave no trace, however often they happen."""
     raise_alerts_from(1, monkeypatch)
