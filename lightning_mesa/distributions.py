@@ -39,7 +39,8 @@ class LoaderDistribution:
         data_regime: ``"reused"``: the same held-out items at every look. ``"fresh"``: new items at every look, drawn
             from random streams that advance. ``"adaptive"``: values measured on them may change the training, or chose
             its hyperparameters; they get numbers with limits, and no alert. ``"auto"``: adaptive if a plateau scheduler
-            monitors a value that rests on them, else reused.
+            monitors a value that rests on them, or once a fit goes on from weights that were chosen by such a value;
+            else fresh for a stream that draws new items when it is seeded anew, and reused for all others.
 
     Raises:
         ConfigurationError: If the batch size is not positive, or the data regime unknown.

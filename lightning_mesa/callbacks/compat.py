@@ -73,13 +73,13 @@ def find(trainer: Any, pl_module: Any, name: str) -> object:
     return found
 
 
+def validation_datasets(trainer: Any) -> list[Any]:
+    """The datasets of the validation loaders, in order."""
+    return [getattr(loader, "dataset", loader) for loader in _validation_loaders(trainer).values()]
+
+
 def _validation_loader(trainer: Any, name: str) -> object:
-    loaders = trainer.val_dataloaders
-    source = trainer.fit_loop.epoch_loop.val_loop._data_source
-    # Lightning asks for the validation loaders late where the first epochs have no validation, or none has.
-    if loaders is None and source.instance is not None and source.is_defined():
-        loaders = source.dataloader()
-    named = _flat(loaders)
+    named = _validation_loaders(trainer)
     if not named:
         raise ConfigurationError(
             f"the distribution {name!r} is the validation data, and this run has none: pass reference=, a DataLoader "
@@ -91,6 +91,15 @@ def _validation_loader(trainer: Any, name: str) -> object:
     if key not in named:
         raise ConfigurationError(f"no validation loader {name!r}: there are {', '.join(f'val/{k}' for k in named)}.")
     return named[key]
+
+
+def _validation_loaders(trainer: Any) -> dict[str, Any]:
+    loaders = trainer.val_dataloaders
+    source = trainer.fit_loop.epoch_loop.val_loop._data_source
+    # Lightning asks for the validation loaders late where the first epochs have no validation, or none has.
+    if loaders is None and source.instance is not None and source.is_defined():
+        loaders = source.dataloader()
+    return _flat(loaders)
 
 
 def _flat(loaders: Any) -> dict[str, Any]:

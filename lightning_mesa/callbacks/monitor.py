@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lightning_mesa.callbacks.actions import Actions, OnAlert
 from lightning_mesa.callbacks.compat import check_strategy, journal_folder, stepped_batches
+from lightning_mesa.callbacks.data_regimes import Reloads, goes_on_from_best
 from lightning_mesa.callbacks.session import Session, check_apart
 from lightning_mesa.distributions import DistributionSpec, Forward, Inputs, named_distributions
 from lightning_mesa.errors import ConfigurationError, MesaWarning
@@ -138,6 +139,7 @@ class MesaMonitor(Callback):
         self._dashboard = Dashboard(self.name, self.hypotheses, self.sinks)
         self._last_look: tuple[int, int] | None = None  # (global step, stepped batches)
         self._healthy_checkpoint: str | None = None
+        self._reloads = Reloads()
         # What follows is not kept in checkpoints.
         self._session: Session | None = None
         self._every_n_steps: int | None = None
@@ -171,11 +173,16 @@ class MesaMonitor(Callback):
         schedule = self._session.plan(self.every_n_steps)
         self._every_n_steps = schedule.every_n_steps
         self._folder = journal_folder(trainer, self.name)
+        if goes_on_from_best(trainer):
+            self._reloads.seen = True
+        if self._reloads.seen:
+            self._session.adapt_to_reload()
         rank_zero_info(f"{self.name} looks at {self._session.data_in_words()}")
         self._since = time.perf_counter()
         if self._last_look is not None:
             self._dashboard.go_on(trainer, self._folder, self._last_look[0])
             self._session.rehearse()
+            self._reloads.watch(pl_module)
             return
         if trainer.global_step > 0:
             warnings.warn(
@@ -205,6 +212,7 @@ class MesaMonitor(Callback):
         if trainer.state.fn == "validate":
             self._look_once(trainer, pl_module)
         elif self._last_look is not None and not (self.disabled or trainer.sanity_checking):
+            self._reloads.watch(pl_module)  # before the first validation there was nothing to choose weights by
             if self._every_n_steps is None:
                 self._guarded_look(trainer, pl_module, in_batch=True)
             age = stepped_batches(trainer, in_batch=True) - self._last_look[1]
@@ -224,11 +232,13 @@ class MesaMonitor(Callback):
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the table, below the progress bar."""
+        self._reloads.unwatch()
         if self._last is not None:
             rank_zero_info(summary(*self._last, self.alerts, self.stop_reason))
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Let go of the data; the journal has every line already."""
+        """Let go of the model and the data; the journal has every line already."""
+        self._reloads.unwatch()
         self._session = None
 
     def state_dict(self) -> dict[str, Any]:
@@ -242,6 +252,7 @@ class MesaMonitor(Callback):
             "dashboard": self._dashboard.state_dict(),
             "last_look": None if self._last_look is None else list(self._last_look),
             "healthy_checkpoint": self._healthy_checkpoint,
+            "reloaded": self._reloads.seen,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -254,6 +265,7 @@ class MesaMonitor(Callback):
         last_look = state_dict["last_look"]
         self._last_look = None if last_look is None else (last_look[0], last_look[1])
         self._healthy_checkpoint = state_dict["healthy_checkpoint"]
+        self._reloads.seen = state_dict["reloaded"]
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the data, and without the model that Lightning attaches as ``log``."""
@@ -270,6 +282,8 @@ class MesaMonitor(Callback):
         step = stepped_batches(trainer, in_batch=in_batch)
         first = self._last_look is None
         self._last_look = (trainer.global_step, step)
+        if self._reloads.seen and (changed := session.adapt_to_reload()):
+            rank_zero_info(f"{self.name} from step {trainer.global_step} on: {changed}")
         with random_streams(self.seed):
             findings = session.measure(self.alarm.looks)
             if first:

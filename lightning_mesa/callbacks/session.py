@@ -1,11 +1,17 @@
 """One call of the trainer: the distributions that were found, and a look at them."""
 
+import random
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from lightning_mesa.callbacks.compat import find
+from torch.utils.data import DataLoader
+
+from lightning_mesa.callbacks.compat import find, validation_datasets
+from lightning_mesa.callbacks.data_regimes import Place, after_reload, at_start, in_words
 from lightning_mesa.callbacks.schedule import Schedule
 from lightning_mesa.distributions import Items, LoaderDistribution, named_distributions
 from lightning_mesa.errors import ConfigurationError
@@ -13,20 +19,18 @@ from lightning_mesa.measures import MEASURES, Stamp
 from lightning_mesa.objectives import Hypotheses
 from lightning_mesa.observe.features import UntrainedCopy
 from lightning_mesa.observe.forward import Reading, joined, observe
+from lightning_mesa.observe.freshness import draws_anew
 from lightning_mesa.observe.generators import generators
 from lightning_mesa.observe.isolation import no_trace, random_streams
 from lightning_mesa.observe.loaders import item_loader
 from lightning_mesa.records import Behavior, Finding, Role
 from lightning_mesa.report.progress import progress
 
-_REGIMES = {
-    "reused": "the same held-out items at every look",
-    "fresh": "new items at every look",
-    "adaptive": "adaptive, numbers without alerts (values measured on them may change the training)",
-}
-
 CHUNK = 100_000
 """Items times choices that are measured at once."""
+
+ENDLESS = 100_000
+"""A stream without a length that has given more items than this is taken for one that never ends."""
 
 
 class Session:
@@ -77,6 +81,7 @@ class Session:
                 where: distribution.resolve(lambda key: find(trainer, pl_module, key))
                 for where, distribution in distributions.items()
             }
+            validation = validation_datasets(trainer)
         self.limits = {
             where: _limit(self.limit_batches, distributions[where].source, items, trainer.limit_val_batches)
             for where, items in self.items.items()
@@ -84,10 +89,15 @@ class Session:
         roles: dict[str, Role] = dict.fromkeys(reference, "reference")
         self.roles = roles | dict.fromkeys(shifted, "shifted")
         self.batch_sizes = {where: distribution.batch_size for where, distribution in distributions.items()}
-        self.data_regimes = {
-            where: _data_regime(trainer, name, where, distribution.data_regime, self.roles[where])
+        self.places = {
+            where: Place(where, self.roles[where], distribution.data_regime, _number(validation, self.items[where]))
             for where, distribution in distributions.items()
         }
+        with no_trace(trainer, pl_module, seed, *self.items.values()):
+            self.data_regimes = {
+                where: at_start(trainer, name, place, partial(draws_anew, self.items[where], seed, self._most(where)))
+                for where, place in self.places.items()
+            }
         # Without another objective, only its features can tell what the model is still capable of.
         self.untrained = UntrainedCopy(trainer, pl_module) if hypotheses.base_alone else None
         self.readings = {
@@ -121,14 +131,16 @@ class Session:
         ):
             for where in self.items:
                 seen = 0
-                with random_streams(self._seed(where)):
+                with self._streams(where):
                     for behavior in _in_chunks(self._observe(where, self.limits[where], started)):
                         seen += behavior.n
+                        self._check_end(where, seen)
                         for measure in measures:
                             measure.update(behavior)
                 if not seen:
                     raise ConfigurationError(f"distribution {where!r} is empty: there is no item to look at.")
-        stamp = Stamp(trainer.global_step, trainer.current_epoch, self.roles, looks_planned, self.data_regimes)
+        labels = {where: regime.label for where, regime in self.data_regimes.items()}
+        stamp = Stamp(trainer.global_step, trainer.current_epoch, self.roles, looks_planned, labels)
         findings: list[Finding] = []
         with trainer.profiler.profile(f"[{self.name}]measure"):
             for measure in measures:
@@ -163,14 +175,49 @@ class Session:
 
     def data_in_words(self) -> str:
         """Which data regime each distribution has, in one line."""
-        by_regime: dict[str, list[str]] = {}
-        for where, regime in self.data_regimes.items():
-            by_regime.setdefault(regime, []).append(where)
-        return "; ".join(f"{', '.join(names)}: {_REGIMES[regime]}" for regime, names in by_regime.items())
+        return in_words(self.data_regimes)
+
+    def adapt_to_reload(self) -> str:
+        """Take note that weights were loaded; says in one line which data become adaptive by it, else nothing."""
+        new = {
+            where: regime
+            for where, place in self.places.items()
+            if self.data_regimes[where].label != "adaptive"
+            and (regime := after_reload(self.trainer, self.name, place)) is not None
+        }
+        self.data_regimes |= new
+        return in_words(new)
+
+    def _most(self, where: str) -> int | None:
+        """How many items a look reads at most, where that is limited."""
+        items, limit = self.items[where], self.limits[where]
+        batch_size = items.batch_size if isinstance(items, DataLoader) else self.batch_sizes[where]
+        return None if limit is None or batch_size is None else limit * batch_size
+
+    def _check_end(self, where: str, seen: int) -> None:
+        if seen > ENDLESS and _batches(self.items[where], self.limits[where]) is None:
+            raise ConfigurationError(
+                f"distribution {where!r} has no length and has given {seen} items so far, so it may never end: pass "
+                "limit_batches=, or give the dataset __len__."
+            )
 
     def _seed(self, where: str) -> int:
         """The same at every look, unless the items are to be new ones."""
-        return self.seed + (self.trainer.global_step if self.data_regimes[where] == "fresh" else 0)
+        if not self._fresh(where):
+            return self.seed
+        # Distributions draw independently of each other, unless ids say that their items are the same.
+        stream = where if self.readings[where].ids is None else ""
+        return random.Random(f"{self.seed}/{stream}/{self.trainer.global_step}").getrandbits(32)
+
+    def _fresh(self, where: str) -> bool:
+        return self.data_regimes[where].label == "fresh"
+
+    @contextmanager
+    def _streams(self, where: str) -> Iterator[None]:
+        """Seed what the items draw from; generators of their own go on, unless the items are to be new ones."""
+        seed = self._seed(where)
+        with random_streams(seed), generators(self.items[where], seed=seed) if self._fresh(where) else nullcontext():
+            yield
 
     def _observe(self, where: str, limit_batches: int | None, started: float) -> Iterable[Behavior]:
         loader = item_loader(
@@ -227,15 +274,10 @@ def _offered(trainer: Any, pl_module: Any) -> dict[str, LoaderDistribution]:
     )
 
 
-def _data_regime(trainer: Any, name: str, where: str, asked: str, role: Role) -> str:
-    """As asked; "auto" looks for a plateau scheduler that monitors a value resting on the distribution."""
-    if asked != "auto":
-        return asked
-    monitored = [str(config.monitor) for config in trainer.lr_scheduler_configs if config.reduce_on_plateau]
-    ours = [key for key in monitored if key.startswith(f"{name}/")]
-    # A worst value, and any gap, rests on the reference too.
-    rests = [k for k in ours if k.split("/")[1] in (where, "gap", "base") or (role == "reference" and "/gap" in k)]
-    return "adaptive" if rests else "reused"
+def _number(validation: Sequence[object], items: Items) -> int | None:
+    """Number of the validation loader that holds the same items."""
+    dataset = items.dataset if isinstance(items, DataLoader) else items
+    return next((i for i, held in enumerate(validation) if held is dataset), None)
 
 
 def _limit(limit_batches: int | None, source: object, items: Items, limit_val_batches: int | float) -> int | None:

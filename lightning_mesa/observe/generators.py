@@ -21,10 +21,20 @@ _NO_OWNERS = (str, bytes, int, float, torch.Tensor, type, ModuleType, random.Sys
 
 
 @contextmanager
-def generators(*owners: object) -> Iterator[None]:
-    """Restore the random generators that these objects (datasets, samplers, loaders, modules) own."""
+def generators(*owners: object, seed: int | None = None) -> Iterator[None]:
+    """Restore the random generators that these objects (datasets, samplers, loaders, modules) own.
+
+    Args:
+        owners: The objects.
+        seed: Seed of them inside; None lets them go on.
+    """
     kept: list[tuple[Any, Any]] = [(generator, _state(generator)) for generator in _owned_generators(owners)]
     try:
+        if seed is not None:
+            seeds = random.Random(seed)  # of each its own: two that draw alike would make fields depend on each other
+            for generator, _ in kept:
+                with suppress(Exception):  # one that takes no seed is left as it is
+                    _reseed(generator, seeds.getrandbits(32))
         yield
     finally:
         for generator, state in kept:
@@ -101,3 +111,13 @@ def _set_state(generator: Any, state: Any) -> None:
         generator.set_state(state)
     else:
         getattr(generator, "bit_generator", generator).state = state
+
+
+def _reseed(generator: Any, seed: int) -> None:
+    if isinstance(generator, torch.Generator):
+        generator.manual_seed(seed)
+    elif hasattr(generator, "seed"):  # random.Random, numpy's RandomState
+        generator.seed(seed)
+    else:
+        bits = getattr(generator, "bit_generator", generator)
+        bits.state = type(bits)(seed).state
