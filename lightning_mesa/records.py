@@ -152,6 +152,8 @@ class Alert:
         effect: Size of the effect, in the units the null speaks of.
         low: Lower 95 % limit of ``effect``.
         high: Upper 95 % limit of ``effect``.
+        first_crossing: Step of the look at which this null was first rejected in the run: this one, unless the alert
+            was raised before and has cleared.
         last_healthy_step: Step of the last look with an open gate and no evidence of any kind, None if there was
             none.
         checkpoint: Path of the last healthy checkpoint, None if none was written.
@@ -177,6 +179,7 @@ class Alert:
     effect: float | None
     low: float | None
     high: float | None
+    first_crossing: int
     last_healthy_step: int | None
     checkpoint: str | None
     message: str

@@ -111,6 +111,7 @@ class Alarm:
         self.since_step = since_step
         self.last_healthy_step: int | None = None
         self._standing: set[tuple[str, str, str]] = set()
+        self._first_crossing: dict[tuple[str, str, str], int] = {}
         self._bets: dict[tuple[str, str], dict[str, RestartEProcess]] = {}
 
     def judge(self, findings: Iterable[Finding], checkpoint: str | None = None) -> Judgement:
@@ -149,6 +150,7 @@ class Alarm:
                 evidence[where, signature.name] = (strongest.log_evidence - strongest.threshold) / math.log(10)
                 for p, test, decision in zip(adjusted, tests, decisions, strict=True):
                     if self._raises(where, signature, test, p, may_reject and decision.crossed):
+                        self._first_crossing.setdefault(_key(where, signature, test), look.step)
                         alerts.append(self._alert(look, where, signature, test, decision, regimes, checkpoint))
         verdicts = [
             classify(
@@ -199,6 +201,7 @@ class Alarm:
             "since_step": self.since_step,
             "last_healthy_step": self.last_healthy_step,
             "standing": [list(key) for key in sorted(self._standing)],
+            "first_crossing": [[*key, step] for key, step in self._first_crossing.items()],
             "bets": [
                 [*key, [[name, process.state_dict()] for name, process in processes.items()]]
                 for key, processes in self._bets.items()
@@ -211,7 +214,10 @@ class Alarm:
         self.looks = state["looks"]
         self.since_step = state["since_step"]
         self.last_healthy_step = state["last_healthy_step"]
-        self._standing = {(where, signature, proxy) for where, signature, proxy in state["standing"]}
+        self._standing = {(where, signature, about) for where, signature, about in state["standing"]}
+        self._first_crossing = {
+            (where, signature, about): step for where, signature, about, step in state["first_crossing"]
+        }
         self._bets = {}
         for where, signature, processes in state["bets"]:
             for name, memory in processes:
@@ -240,7 +246,7 @@ class Alarm:
 
     def _raises(self, where: str, signature: Signature, test: Test, p: float, crossed: bool) -> bool:
         """Whether to raise an alert: not again while one stands; it clears when the evidence at a look is gone."""
-        key = (where, signature.name, test.proxy or test.group or "")
+        key = _key(where, signature, test)
         if p > EVIDENCE_LEVEL:
             self._standing.discard(key)
             return False
@@ -279,6 +285,7 @@ class Alarm:
             effect=effect,
             low=low,
             high=high,
+            first_crossing=self._first_crossing[_key(where, signature, test)],
             last_healthy_step=self.last_healthy_step,
             checkpoint=checkpoint,
             message=test.sentence,
@@ -295,6 +302,11 @@ class Alarm:
             procedure = "p-value of the union null at this look, Holm over proxies and groups, alpha spending over "
             procedure += planned
         return procedure + (f", counted from step {self.since_step} on" if self.since_step else "")
+
+
+def _key(where: str, signature: Signature, test: Test) -> tuple[str, str, str]:
+    """What there is one alert of until it clears."""
+    return where, signature.name, test.proxy or test.group or ""
 
 
 def _regimes(look: Look, where: str, signature: Signature) -> list[str]:

@@ -46,8 +46,14 @@ def add_layout(trainer: Any, name: str, reference: str, shifted: Sequence[str], 
 def add_alert(trainer: Any, name: str, alert: Alert, verdicts: Iterable[Verdict], step: int) -> None:
     """Write an alert as text, with the regimes and their legend."""
     regimes = "; ".join(f"{v.distribution}: {v.code} {v.regime} ({v.reason})" for v in verdicts)
+    effect = (
+        "unknown" if alert.effect is None else f"{alert.effect:.3g}, 95 % limits {alert.low:.3g} to {alert.high:.3g}"
+    )
     facts = {
         "step": alert.step,
+        "first crossing at step": alert.first_crossing,
+        "look": f"{alert.look} of {alert.looks_planned or 'an unknown number'}",
+        "effect": effect,
         "p-value": f"{alert.statistic:.3g}",
         "level at this look": f"{alert.alpha:.3g}",
         "null": alert.null,
@@ -55,6 +61,7 @@ def add_alert(trainer: Any, name: str, alert: Alert, verdicts: Iterable[Verdict]
         "data": alert.data_regime,
         "items": alert.n,
         "last healthy step": alert.last_healthy_step,
+        "its checkpoint": alert.checkpoint,
         "regimes": regimes,
         "legend": LEGEND,
     }

@@ -56,11 +56,13 @@ def test_an_alert_says_everything_needed_to_believe_or_doubt_it():
 
 def test_an_alert_that_stands_is_not_raised_again_until_it_has_cleared():
     alarm = _alarm()
-    counts = []
-    for shares in (PSEUDO, PSEUDO, ALIGNED, PSEUDO):
-        judgement = alarm.judge(_look(shares))
+    counts, first_crossings = [], []
+    for step, shares in enumerate((PSEUDO, PSEUDO, ALIGNED, PSEUDO)):
+        judgement = alarm.judge(_look(shares, step))
         counts.append((len(judgement.alerts), judgement.standing))
+        first_crossings += [(alert.step, alert.first_crossing) for alert in judgement.alerts]
     assert counts == [(2, True), (0, True), (0, False), (2, True)]
+    assert first_crossings == [(0, 0), (0, 0), (3, 0), (3, 0)]
 
 
 def test_a_closed_gate_spends_its_look_and_cannot_reject():

@@ -48,6 +48,11 @@ def test_alerts_are_text_with_the_legend_and_the_path_is_drawn(tmp_path):
     tag = "mesa/apart/proxy_pursued/text_summary"
     text = events.Tensors(tag)[0].tensor_proto.string_val[0].decode()
     assert "2 pseudo-aligned" in text
-    assert "null" in text
+    pursued = next(alert for alert in mesa.alerts if alert.signature == "proxy_pursued")
+    facts = dict(row.strip("| ").split(" | ", 1) for row in text.splitlines() if row.strip("| ").count(" | ") == 1)
+    assert facts["null"] == pursued.null
+    assert facts["first crossing at step"] == str(pursued.first_crossing) == facts["step"]
+    assert facts["look"] == f"{pursued.look} of 41"
+    assert facts["effect"].startswith(f"{pursued.effect:.3g}, 95 % limits")
     assert "mesa/apart/path" in events.Tags()["images"]
     assert "custom_scalars__config__" in events.Tags()["tensors"]
