@@ -82,7 +82,7 @@ _THRESHOLDS = {
     "slice_gap": "a group's competence at base may be so much below the reference's",
     "cue": "competence at base may change by so much with the cue",
     "extremal": "so many more outputs may be beyond the reference's most extreme",
-    "readout": "with base alone listed, base must be read so much better out of the model than out of an untrained copy",
+    "readout": "with base alone listed, base must be read so much better than from an untrained copy",
 }
 
 
