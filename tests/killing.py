@@ -7,12 +7,10 @@ import time
 import warnings
 from pathlib import Path
 
-from pytorch_lightning.callbacks import ModelCheckpoint
-from pytorch_lightning.loggers import CSVLogger
-
 import toy
 from lightning_mesa import MesaWarning, read_journal
 from lightning_mesa.report.journal import identity
+from namespace import CSVLogger, ModelCheckpoint
 
 
 class Slow(toy.ToyModel):

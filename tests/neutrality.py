@@ -11,9 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.loggers.logger import Logger
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
@@ -21,6 +19,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from lightning_mesa import Matches, MesaMonitor
 from lightning_mesa.errors import MesaWarning
+from namespace import Logger, pl
 
 CHOICES = 4
 BATCHES, BATCH_SIZE, EPOCHS = 9, 8, 3  # an odd number of batches: with accumulation, looks fall between steps
@@ -277,7 +276,7 @@ def train(
     pl.seed_everything(0, verbose=False)
     data, module, recorder = data_module(configuration), Model(configuration), Recorder()
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=UserWarning, module="pytorch_lightning|torch")
+        warnings.filterwarnings("ignore", category=UserWarning, module="pytorch_lightning|lightning|torch")
         warnings.filterwarnings("ignore", message=".*LeafSpec.*")
         logger = MemoryLogger(folder)
         defaults: dict[str, Any] = {

@@ -2,11 +2,11 @@ from pathlib import Path
 
 import hydra
 from hydra import compose, initialize_config_module
-from pytorch_lightning import LightningDataModule
 
 import lightning_mesa
 import toy
 from lightning_mesa import MesaMonitor
+from namespace import LightningDataModule
 
 ROOT = Path(__file__).parents[1]
 

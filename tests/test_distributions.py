@@ -1,14 +1,13 @@
 """Naming and finding distributions."""
 
 import pytest
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.utilities import CombinedLoader
 from torch.utils.data import DataLoader
 
 import toy
 from lightning_mesa import ConfigurationError, LoaderDistribution, read_journal
 from lightning_mesa.distributions import RESERVED, named_distributions
+from namespace import part, pl
 
 DATA = toy.ToyData(64, confounded=False, seed=2)
 LOADER = DataLoader(DATA, 16)
@@ -174,7 +173,7 @@ def test_several_validation_loaders_may_have_names(tmp_path):
 
     class Named(Data):
         def val_dataloader(self):
-            return CombinedLoader({"in": toy.loader(32, seed=1), "out of": LOADER}, "sequential")
+            return part("utilities").CombinedLoader({"in": toy.loader(32, seed=1), "out of": LOADER}, "sequential")
 
     found = looked_at(tmp_path, datamodule=Named(), reference="val/in", shifted="val/out_of")
     assert found == {"val.in": ("reference", 32), "val.out_of": ("shifted", 64)}

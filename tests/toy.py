@@ -7,13 +7,13 @@ cue ``y``, the proxy the strong cue ``z``.
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from lightning_mesa import Matches, MesaMonitor
+from namespace import pl
 
 CHOICES = 4
 

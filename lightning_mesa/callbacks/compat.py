@@ -1,13 +1,40 @@
-"""Everything that is not public in Lightning, in one place."""
+"""Everything that is not public in Lightning, and its two names, in one place."""
 
 import re
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import DataLoader
 
 from lightning_mesa.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from pytorch_lightning import Callback
+
+NAMESPACES = ("pytorch_lightning", "lightning.pytorch")
+"""The same code under two names: a trainer of the one does not know the callbacks of the other."""
+
+
+def callback_base() -> "type[Callback]":
+    """A class that is a ``Callback`` to every Lightning that is installed.
+
+    Raises:
+        ImportError: If none is.
+    """
+    bases, failures = [], []
+    for namespace in NAMESPACES:
+        try:
+            bases.append(import_module(namespace).Callback)
+        except ImportError as error:
+            failures.append(f"{namespace}: {error}")
+    if not bases:
+        raise ImportError(
+            "lightning-mesa watches a Lightning Trainer, and no Lightning can be imported: pip install "
+            f"pytorch-lightning, or lightning ({'; '.join(failures)})."
+        )
+    return type("Callback", tuple(bases), {"__doc__": "A callback of every Lightning that is installed."})
 
 
 def stepped_batches(trainer: Any, *, in_batch: bool) -> int:

@@ -6,14 +6,13 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from lightning_utilities.core.rank_zero import rank_zero_info
-from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from lightning_mesa.callbacks.actions import Actions, OnAlert
-from lightning_mesa.callbacks.compat import check_strategy, journal_folder, stepped_batches
+from lightning_mesa.callbacks.compat import callback_base, check_strategy, journal_folder, stepped_batches
 from lightning_mesa.callbacks.data_regimes import Reloads, goes_on_from_best
 from lightning_mesa.callbacks.session import Session, check_apart
 from lightning_mesa.distributions import DistributionSpec, Forward, Inputs, named_distributions
@@ -27,6 +26,12 @@ from lightning_mesa.report import publish
 from lightning_mesa.report.dashboard import Dashboard
 from lightning_mesa.report.sinks import Sink, Sinks
 from lightning_mesa.report.summary import summary
+
+if TYPE_CHECKING:
+    from pytorch_lightning import Callback, LightningModule, Trainer
+else:
+    Callback = callback_base()
+    LightningModule = Trainer = Any  # of either Lightning
 
 
 class MesaMonitor(Callback):

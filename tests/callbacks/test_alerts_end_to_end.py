@@ -1,8 +1,7 @@
 import json
 
-from pytorch_lightning.loggers import CSVLogger
-
 import toy
+from namespace import CSVLogger
 
 
 def test_a_confounded_run_alerts_names_the_proxy_and_stops(tmp_path):

@@ -3,12 +3,12 @@
 import math
 
 import pytest
-import pytorch_lightning as pl
 import torch
 from torch.utils.data import TensorDataset
 
 import toy
 from lightning_mesa import ConfigurationError, Matches, MesaWarning, NegativeLoss, Regime, ScoreFunction, read_journal
+from namespace import pl
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,6 @@ import sys
 
 import pytest
 import torch
-from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from torch.utils.data import DataLoader, IterableDataset
 
 import neutrality
@@ -14,6 +13,7 @@ from lightning_mesa import ConfigurationError, LoaderDistribution
 from lightning_mesa.callbacks import monitor as monitor_module
 from lightning_mesa.callbacks import session as session_module
 from lightning_mesa.callbacks.data_regimes import Reloads
+from namespace import Callback, EarlyStopping, ModelCheckpoint
 
 EVERYWHERE = {"val", "apart"}
 

@@ -5,11 +5,11 @@ import random
 import time
 
 import pytest
-from pytorch_lightning.callbacks import ModelCheckpoint
 
 import toy
 from killing import in_a_child, killed_run, story
 from lightning_mesa import MesaWarning
+from namespace import ModelCheckpoint
 
 
 @pytest.mark.slow

@@ -4,11 +4,10 @@ import json
 
 import pytest
 import torch
-from pytorch_lightning import Callback
-from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 
 import toy
 from lightning_mesa import LoaderDistribution, MesaWarning, read_journal
+from namespace import Callback, EarlyStopping, ModelCheckpoint
 
 
 @pytest.fixture(autouse=True)

@@ -16,6 +16,7 @@ from lightning_mesa.evidence.alarm import Alarm
 from lightning_mesa.measures import Capability, ObjectiveGap
 from lightning_mesa.records import Alert
 from lightning_mesa.report import journal, publish
+from namespace import pl
 from neutrality import (
     Configuration,
     Data,
@@ -273,7 +274,7 @@ def test_after_an_error_in_act_training_goes_on_as_without_the_monitor(action, m
         raise InjectedError("act")
 
     if action == "checkpoint":
-        monkeypatch.setattr("pytorch_lightning.Trainer.save_checkpoint", broken)
+        monkeypatch.setattr(pl.Trainer, "save_checkpoint", broken)
     with pytest.warns(MesaWarning, match="is off.*act"):
         run = train(EVERYTHING, monitor(EVERYTHING, on_alert=broken if action == "callable" else action))
     assert not differences(expected, run.fingerprint)

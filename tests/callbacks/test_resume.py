@@ -1,14 +1,12 @@
 """A run that is interrupted and resumed is, to the monitor, the run that was not."""
 
 import pytest
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
-from pytorch_lightning.loggers.logger import Logger
 from torch.utils.data import ConcatDataset, DataLoader
 
 import toy
 from lightning_mesa import ConfigurationError, MesaWarning, read_journal
+from namespace import EarlyStopping, Logger, ModelCheckpoint, pl
 
 
 @pytest.fixture(autouse=True)

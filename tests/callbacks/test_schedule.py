@@ -3,12 +3,11 @@
 from datetime import timedelta
 
 import pytest
-from pytorch_lightning import Callback
-from pytorch_lightning.callbacks import EarlyStopping
 from torch.utils.data import DataLoader, IterableDataset
 
 import toy
 from lightning_mesa import ConfigurationError, read_journal
+from namespace import Callback, EarlyStopping
 
 
 class Stream(IterableDataset):

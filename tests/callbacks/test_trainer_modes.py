@@ -6,13 +6,11 @@ import pickle
 from pathlib import Path
 
 import pytest
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.loggers import CSVLogger
-from pytorch_lightning.loggers.logger import Logger
 
 import toy
 from lightning_mesa import ConfigurationError, read_journal
+from namespace import CSVLogger, Logger, pl
 
 
 @pytest.fixture(autouse=True)

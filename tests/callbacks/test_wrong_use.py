@@ -3,7 +3,6 @@
 from contextlib import suppress
 
 import pytest
-import pytorch_lightning as pl
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -12,6 +11,7 @@ from torch.utils.data import DataLoader, IterableDataset
 import toy
 from lightning_mesa import Alarm, ConfigurationError, LoaderDistribution, Matches, MesaMonitor, NegativeLoss
 from lightning_mesa import ScoreFunction as Score
+from namespace import pl
 
 LOADER = toy.shifted()
 

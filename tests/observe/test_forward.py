@@ -3,13 +3,13 @@
 from types import SimpleNamespace
 
 import pytest
-import pytorch_lightning as pl
 import torch
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 import toy
 from lightning_mesa import LoaderDistribution, Matches, MesaMonitor, NegativeLoss, ScoreFunction, read_journal
+from namespace import pl
 
 SHIFTED = toy.ToyData(100, confounded=False, seed=2)
 REFERENCE = toy.ToyData(60, confounded=True, seed=1)

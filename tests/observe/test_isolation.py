@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import pytorch_lightning as pl
 import torch
 from torch import nn
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, RandomSampler, Subset
@@ -23,6 +22,7 @@ from lightning_mesa.observe.isolation import (
     random_streams,
     stage,
 )
+from namespace import pl
 from neutrality import OWNED, differences, generator_state
 
 KINDS = [kind for kind in OWNED if kind != "none"]

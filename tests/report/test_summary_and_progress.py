@@ -2,11 +2,12 @@ import time
 from typing import ClassVar
 
 import pytest
-from pytorch_lightning.callbacks import RichProgressBar, TQDMProgressBar
-from pytorch_lightning.profilers import SimpleProfiler
 
 import toy
 from lightning_mesa.report import progress
+from namespace import part
+
+RichProgressBar, TQDMProgressBar = part("callbacks").RichProgressBar, part("callbacks").TQDMProgressBar
 
 
 def test_the_table_names_the_regime_the_limits_and_the_alert(tmp_path, caplog):
@@ -65,7 +66,7 @@ def test_rich_gets_a_task_that_ends():
 
 
 def test_the_profiler_shows_the_monitor_under_its_name(tmp_path):
-    profiler = SimpleProfiler()
+    profiler = part("profilers").SimpleProfiler()
     toy.fit(tmp_path, toy.monitor(), profiler=profiler)
-    for part in ("observe", "measure", "judge", "report"):
-        assert len(profiler.recorded_durations[f"[mesa]{part}"]) == 4
+    for verb in ("observe", "measure", "judge", "report"):
+        assert len(profiler.recorded_durations[f"[mesa]{verb}"]) == 4

@@ -1,7 +1,7 @@
-from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import toy
+from namespace import CSVLogger, TensorBoardLogger
 
 KEYS = {
     "mesa/apart/score/y",
