@@ -1,17 +1,25 @@
 """What to look at: named distributions of items, found when training starts."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from torch.utils.data import DataLoader, Dataset
 
 from lightning_mesa.errors import ConfigurationError
-from lightning_mesa.objectives import check_name
+from lightning_mesa.importing import imported, is_path
+from lightning_mesa.objectives import check_name, function_of
 
 Inputs: TypeAlias = str | int | Sequence[str]
-Forward: TypeAlias = Callable[[Any, Any], Any]
+Forward: TypeAlias = Callable[[Any, Any], Any] | str
 Items: TypeAlias = DataLoader[Any] | Dataset[Any]
-Source: TypeAlias = Items | Callable[[], Items] | str
+if TYPE_CHECKING:
+    Source: TypeAlias = Items | Callable[[], Items] | str
+else:
+    # What a command line needs to know: else its help lists every dataset class there is.
+    Source = str | Any
+
+_FOUND_LATE = re.compile(r"val(/.+)?|(datamodule|model)\..+")
 
 # Words that follow the monitor's name in other metrics.
 RESERVED = ("gap", "base", "search", "alert", "overhead", "age_steps", "disabled")
@@ -29,8 +37,8 @@ class LoaderDistribution:
 
     Args:
         source: A DataLoader, a Dataset, a function without arguments that returns either, or the name of
-            one: ``"val"``, ``"val/1"``, ``"datamodule.ATTRIBUTE"``, ``"model.ATTRIBUTE"``. Functions are
-            called, and names looked up, when training starts.
+            one: ``"val"``, ``"val/1"``, ``"datamodule.ATTRIBUTE"``, ``"model.ATTRIBUTE"``; other strings with a dot
+            are import paths. Functions are called, and names looked up, when training starts.
         forward: ``(pl_module, batch) -> outputs``, where it differs from the monitor's.
         inputs: The model's input in the batch, where it differs from the monitor's.
         ids: Key or index of ``[n]`` integer ids in the batch. Where the reference and a shifted distribution
@@ -60,8 +68,10 @@ class LoaderDistribution:
             raise ConfigurationError(f"batch_size must be at least 1, not {batch_size}.")
         if data_regime not in DATA_REGIMES:
             raise ConfigurationError(f"data_regime must be one of {', '.join(DATA_REGIMES)}, not {data_regime!r}.")
-        self.source = source
-        self.forward = forward
+        if is_path(source) and not _FOUND_LATE.fullmatch(str(source)):
+            source = imported(str(source), f"distribution {source!r}")
+        self.source: Source = source
+        self.forward = function_of(forward, "forward")
         self.inputs = inputs
         self.ids = ids
         self.batch_size = batch_size
@@ -93,7 +103,10 @@ class LoaderDistribution:
 
 
 OneDistribution: TypeAlias = LoaderDistribution | Source
-DistributionSpec: TypeAlias = OneDistribution | Sequence[OneDistribution] | Mapping[str, OneDistribution]
+if TYPE_CHECKING:
+    DistributionSpec: TypeAlias = OneDistribution | Sequence[OneDistribution] | Mapping[str, OneDistribution]
+else:
+    DistributionSpec = LoaderDistribution | str | Mapping[str, OneDistribution] | Sequence[OneDistribution]
 
 
 def named_distributions(spec: DistributionSpec, default_name: str) -> dict[str, LoaderDistribution]:

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 from lightning_mesa.errors import ConfigurationError
+from lightning_mesa.importing import imported, is_path
 
-Target = str | int | Callable[[Any], Tensor]
-ScoreFn = Callable[[Any, Tensor], Tensor]
+# Functions return Any, as the help of a command line would list every subclass of Tensor.
+Target = str | int | Callable[[Any], Any]
+ScoreFn = Callable[[Any, Tensor], Any]
 
 _NAME = re.compile(r"[\w.-]+")
 
@@ -35,6 +37,19 @@ def check_name(name: str, what: str, *, reserved: Iterable[str] = ()) -> str:
     if name in set(reserved):
         raise ConfigurationError(f"{what} {name!r} is reserved for a metric of its own: choose another name.")
     return name
+
+
+def function_of(function: Any, what: str) -> Any:
+    """The function, imported where it is given by its path; None stays None.
+
+    Raises:
+        ConfigurationError: If it is something else.
+    """
+    if isinstance(function, str):
+        function = imported(function, what)
+    if function is not None and not callable(function):
+        raise ConfigurationError(f"{what} must be a function, or the import path of one, not {function!r}.")
+    return function
 
 
 def pick(batch: Any, key: str | int, what: str) -> Any:
@@ -120,7 +135,8 @@ class Matches(Objective):
     """The objective of choosing the target: the score is 1 where the choice equals the target, else 0.
 
     Args:
-        target: Key or index of the ``[n]`` integer targets in the batch, or a callable ``batch -> [n]``.
+        target: Key or index of the ``[n]`` integer targets in the batch, or a callable ``batch -> [n]``, which may be
+            written as ``"package.module:name"``.
         name: Part of the metric names; defaults to the key, or to the callable's name.
         ceiling: Score of an oracle, for instance where labels are noisy.
 
@@ -139,7 +155,9 @@ class Matches(Objective):
     """
 
     def __init__(self, target: Target, name: str | None = None, *, ceiling: float = 1.0) -> None:
-        self.target = target
+        if isinstance(target, str) and ":" in target:
+            target = imported(target, "target")
+        self.target: Target = target
         self.name = check_name(_default_name(target) if name is None else name, "objective name")
         self.bounds = (0.0, 1.0)
         self.ceiling = float(ceiling)
@@ -188,7 +206,7 @@ class ScoreFunction(Objective):
     """An objective given by any function that scores each item.
 
     Args:
-        fn: ``(batch, outputs) -> [n]`` scores, one per item; bool where scores are 0 or 1.
+        fn: A function or its import path: ``(batch, outputs) -> [n]`` scores, one per item; bool where they are 0 or 1.
         bounds: Smallest and largest possible score.
         name: Part of the metric names; defaults to the function's name.
         ceiling: Score of an oracle; defaults to the upper bound.
@@ -202,15 +220,15 @@ class ScoreFunction(Objective):
 
     def __init__(
         self,
-        fn: ScoreFn,
+        fn: ScoreFn | str,
         bounds: tuple[float, float] = (0.0, 1.0),
         name: str | None = None,
         *,
         ceiling: float | None = None,
         chance: float | None = None,
     ) -> None:
-        self.fn = fn
-        self.name = check_name(_default_name(fn) if name is None else name, "objective name")
+        self.fn: ScoreFn = function_of(fn, "fn")
+        self.name = check_name(_default_name(self.fn) if name is None else name, "objective name")
         self.bounds = _two_floats(bounds, self.name)
         self.ceiling = self.bounds[1] if ceiling is None else float(ceiling)
         self.chance = None if chance is None else float(chance)
@@ -218,14 +236,15 @@ class ScoreFunction(Objective):
 
     def score(self, batch: Any, outputs: Tensor) -> Tensor:
         """``[n]`` scores from the user's function."""
-        return self.fn(batch, outputs)
+        scores: Tensor = self.fn(batch, outputs)
+        return scores
 
 
 class NegativeLoss(Objective):
     """The objective of a low loss: the score is minus the loss, clipped to the bounds.
 
     Args:
-        fn: ``(batch, outputs) -> [n]`` losses, one per item (``reduction="none"``).
+        fn: A function, or its import path: ``(batch, outputs) -> [n]`` losses, one per item (``reduction="none"``).
         bounds: Smallest and largest loss; larger losses count as the largest.
         name: Part of the metric names; defaults to the function's name.
         ceiling: *Score* (minus loss) of an oracle; defaults to minus the smallest loss.
@@ -238,15 +257,15 @@ class NegativeLoss(Objective):
 
     def __init__(
         self,
-        fn: ScoreFn,
+        fn: ScoreFn | str,
         bounds: tuple[float, float],
         name: str | None = None,
         *,
         ceiling: float | None = None,
         chance: float | None = None,
     ) -> None:
-        self.fn = fn
-        self.name = check_name(_default_name(fn) if name is None else name, "objective name")
+        self.fn: ScoreFn = function_of(fn, "fn")
+        self.name = check_name(_default_name(self.fn) if name is None else name, "objective name")
         low, high = _two_floats(bounds, self.name)
         self.bounds = (-high, -low)
         self.ceiling = -low if ceiling is None else float(ceiling)
@@ -255,7 +274,8 @@ class NegativeLoss(Objective):
 
     def score(self, batch: Any, outputs: Tensor) -> Tensor:
         """``[n]`` minus the losses, clipped to the bounds; NaN stays NaN."""
-        return -self.fn(batch, outputs).clamp(-self.bounds[1], -self.bounds[0])
+        losses: Tensor = self.fn(batch, outputs)
+        return -losses.clamp(-self.bounds[1], -self.bounds[0])
 
 
 class Hypotheses:
@@ -277,12 +297,12 @@ class Hypotheses:
 
     def __init__(
         self,
-        base: Objective | ScoreFn,
-        proxies: Sequence[Objective | ScoreFn] = (),
-        intended: Objective | ScoreFn | None = None,
-        witness: Objective | ScoreFn | None = None,
+        base: Objective | ScoreFn | str,
+        proxies: Sequence[Objective | ScoreFn | str] = (),
+        intended: Objective | ScoreFn | str | None = None,
+        witness: Objective | ScoreFn | str | None = None,
     ) -> None:
-        if isinstance(proxies, Objective) or callable(proxies):
+        if isinstance(proxies, (Objective, str)) or callable(proxies):
             raise ConfigurationError("proxies must be a list of objectives, like proxies=[Matches('color')].")
         self.base = as_objective(base)
         self.proxies = tuple(as_objective(proxy) for proxy in proxies)
@@ -303,12 +323,14 @@ class Hypotheses:
         return len(self.scored) == 1
 
 
-def as_objective(objective: Objective | ScoreFn) -> Objective:
+def as_objective(objective: Objective | ScoreFn | str) -> Objective:
     """Wrap a function ``(batch, outputs) -> [n]`` with scores in [0, 1] as an objective; leave objectives.
 
     Raises:
-        ConfigurationError: If it is neither.
+        ConfigurationError: If it is neither, nor the import path of one.
     """
+    if is_path(objective):
+        objective = imported(str(objective), "objective")
     if isinstance(objective, Objective):
         return objective
     if callable(objective) and not isinstance(objective, type):

@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from lightning_mesa.errors import ConfigurationError
+from lightning_mesa.importing import imported, is_path
 from lightning_mesa.records import Alert
 
-OnAlert: TypeAlias = str | Callable[[Alert, Any, Any], None]
+Action: TypeAlias = Callable[[Alert, Any, Any], Any]
+OnAlert: TypeAlias = str | Sequence[str | Action] | Action
 
 KNOWN = ("log", "checkpoint", "stop")
 
@@ -16,15 +18,16 @@ class Actions:
     """Carries out ``on_alert``.
 
     Args:
-        on_alert: ``"log"``, ``"checkpoint"``, ``"stop"``, a function ``(alert, trainer, pl_module)``, or a list
-            of these. Alerts are logged in any case.
+        on_alert: ``"log"``, ``"checkpoint"``, ``"stop"``, a function ``(alert, trainer, pl_module)`` or its
+            import path, or a list of these. Alerts are logged in any case.
 
     Raises:
         ConfigurationError: If an action is unknown.
     """
 
-    def __init__(self, on_alert: OnAlert | Sequence[OnAlert]) -> None:
-        actions = list(on_alert) if isinstance(on_alert, Sequence) and not isinstance(on_alert, str) else [on_alert]
+    def __init__(self, on_alert: OnAlert) -> None:
+        listed = list(on_alert) if isinstance(on_alert, Sequence) and not isinstance(on_alert, str) else [on_alert]
+        actions = [imported(str(action), "on_alert") if is_path(action) else action for action in listed]
         for action in actions:
             if not callable(action) and action not in KNOWN:
                 raise ConfigurationError(

@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from lightning_utilities.core.rank_zero import rank_zero_info
-from torch import Tensor
 
 from lightning_mesa.callbacks.actions import Actions, OnAlert
 from lightning_mesa.callbacks.compat import callback_base, check_strategy, journal_folder, stepped_batches
+from lightning_mesa.callbacks.config import Config, build
 from lightning_mesa.callbacks.data_regimes import Reloads, goes_on_from_best
 from lightning_mesa.callbacks.session import Session, check_apart
 from lightning_mesa.distributions import DistributionSpec, Forward, Inputs, named_distributions
 from lightning_mesa.errors import ConfigurationError, MesaWarning
 from lightning_mesa.evidence.alarm import Alarm, Judgement
-from lightning_mesa.objectives import Hypotheses, Objective, ScoreFn, check_name
+from lightning_mesa.objectives import Hypotheses, Objective, ScoreFn, check_name, function_of
 from lightning_mesa.observe.forward import Reading
 from lightning_mesa.observe.isolation import random_streams
 from lightning_mesa.records import Alert, Finding
@@ -75,6 +75,8 @@ class MesaMonitor(Callback):
     Attributes:
         alerts: All alerts of the run.
         stop_reason: Why the monitor asked the run to stop, or None.
+        autoloaded: Whether ``LIGHTNING_MESA_CONFIG`` attached it. Then it never ends a run by an error, unless
+            ``on_error="raise"``, and gives way to a monitor of the same name that the script has attached itself.
 
     Raises:
         ConfigurationError: If an argument cannot be right.
@@ -92,23 +94,23 @@ class MesaMonitor(Callback):
 
     def __init__(
         self,
-        base: Objective | ScoreFn,
+        base: Objective | ScoreFn | str,
         *,
         shifted: DistributionSpec | None = None,
-        proxies: Sequence[Objective | ScoreFn] = (),
+        proxies: Sequence[Objective | ScoreFn | str] = (),
         reference: DistributionSpec = "val",
-        intended: Objective | ScoreFn | None = None,
+        intended: Objective | ScoreFn | str | None = None,
         forward: Forward | None = None,
         inputs: Inputs | None = None,
-        outputs: Callable[[Any, Any], Tensor] | None = None,
+        outputs: Callable[[Any, Any], Any] | str | None = None,
         groups: Sequence[str | int] | str | int | None = None,
-        cue: Callable[[Any], Any] | None = None,
-        witness: Objective | ScoreFn | None = None,
+        cue: Callable[[Any], Any] | str | None = None,
+        witness: Objective | ScoreFn | str | None = None,
         alarm: Alarm | None = None,
         every_n_steps: int | None = None,
         limit_batches: int | None = None,
-        on_alert: OnAlert | Sequence[OnAlert] = "log",
-        sinks: Sequence[Sink | str] = (),
+        on_alert: OnAlert = "log",
+        sinks: Sequence[str | Sink] = (),
         on_error: Literal["disable", "raise"] = "disable",
         seed: int = 0,
         name: str = "mesa",
@@ -124,7 +126,13 @@ class MesaMonitor(Callback):
         if on_error not in ("disable", "raise"):
             raise ConfigurationError(f"on_error must be 'disable' or 'raise', not {on_error!r}.")
         group_keys = () if groups is None else (groups,) if isinstance(groups, (str, int)) else tuple(groups)
-        self.reading = Reading(forward, inputs, outputs, group_keys, cue=cue)
+        self.reading = Reading(
+            function_of(forward, "forward"),
+            inputs,
+            function_of(outputs, "outputs"),
+            group_keys,
+            cue=function_of(cue, "cue"),
+        )
         self.alarm = Alarm() if alarm is None else copy.copy(alarm)  # its memory is this monitor's own
         self.every_n_steps = every_n_steps
         self.limit_batches = limit_batches
@@ -133,7 +141,39 @@ class MesaMonitor(Callback):
         self.on_error = on_error
         self.seed = seed
         self.name = check_name(name, "monitor name")
+        self.autoloaded = False
         self._forget()
+
+    @classmethod
+    def from_config(cls, config: Config, *, allow: Sequence[str] = ()) -> "MesaMonitor":
+        """Build a monitor from a configuration.
+
+        Args:
+            config: Path of a YAML file, a mapping, or a ``DictConfig``. Its keys are the arguments of this class;
+                nested objects are written with ``class_path`` and ``init_args``, or ``_target_``, and functions by
+                their import path. In a file only references ``${key}`` and variables ``${oc.env:NAME}`` may be used.
+            allow: Dotted names of packages, modules or objects that may be imported beside this package.
+
+        Raises:
+            ConfigurationError: If it cannot be read, or names what there is not or what is not allowed; the message
+                gives the key, and the nearest name there is.
+
+        Example:
+            >>> mesa = MesaMonitor.from_config({
+            ...     "base": {"class_path": "lightning_mesa.Matches", "init_args": {"target": "digit"}},
+            ...     "shifted": {"recolored": "datamodule.recolored_dataloader"},
+            ... })
+            >>> mesa.hypotheses.base.name
+            'digit'
+            >>> MesaMonitor.from_config({"base": "digit", "shifts": None})
+            Traceback (most recent call last):
+            ...
+            lightning_mesa.errors.ConfigurationError: shifts: MesaMonitor has no argument 'shifts'. Did you mean ...
+        """
+        monitors: list[MesaMonitor] = build(config, cls, allow)
+        if len(monitors) != 1:
+            raise ConfigurationError(f"the configuration describes {len(monitors)} monitors, where one is wanted.")
+        return monitors[0]
 
     def _forget(self) -> None:
         """The state of a run that has not begun."""
@@ -157,7 +197,7 @@ class MesaMonitor(Callback):
     @property
     def state_key(self) -> str:
         """Key of the monitor's state in checkpoints."""
-        return f"lightning_mesa.MesaMonitor[{self.name}]"
+        return f"lightning_mesa.MesaMonitor[{'autoload/' if self.autoloaded else ''}{self.name}]"
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse a trainer that cannot be monitored, and begin anew."""
@@ -165,8 +205,9 @@ class MesaMonitor(Callback):
             rank_zero_info("MesaMonitor is off: Trainer(barebones=True) keeps no metrics to publish.")
         if stage == "fit":
             self._forget()
-            check_strategy(trainer)
-            self.disabled = trainer.barebones
+            with self._guard(trainer, at_start=True):
+                check_strategy(trainer)
+            self.disabled |= trainer.barebones or self._gives_way(trainer)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the look before training, or go on after a resume."""
@@ -174,32 +215,8 @@ class MesaMonitor(Callback):
             if self._last_look is not None:  # Lightning's checkpoints lack the values that others may monitor
                 publish.to_callback_metrics(trainer, self._dashboard.values | {f"{self.name}/disabled": 1.0})
             return
-        self._session = self._open(trainer, pl_module)
-        schedule = self._session.plan(self.every_n_steps)
-        self._every_n_steps = schedule.every_n_steps
-        self._folder = journal_folder(trainer, self.name)
-        if goes_on_from_best(trainer):
-            self._reloads.seen = True
-        if self._reloads.seen:
-            self._session.adapt_to_reload()
-        rank_zero_info(f"{self.name} looks at {self._session.data_in_words()}")
-        self._since = time.perf_counter()
-        if self._last_look is not None:
-            self._dashboard.go_on(trainer, self._folder, self._last_look[0])
-            self._session.rehearse()
-            self._reloads.watch(pl_module)
-            return
-        if trainer.global_step > 0:
-            warnings.warn(
-                f"MesaMonitor {self.name!r} has no memory of the looks before step {trainer.global_step}: the "
-                "checkpoint that this run goes on from does not hold its state. Its guarantee starts anew here; that "
-                "of the whole run is weaker, at most alpha for each part.",
-                MesaWarning,
-                stacklevel=2,
-            )
-        self._dashboard.begin(trainer, self._folder)
-        self.alarm.start(schedule.looks, since_step=trainer.global_step)
-        self._look(trainer, pl_module, in_batch=False)
+        with self._guard(trainer, at_start=True):
+            self._begin(trainer, pl_module)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -279,6 +296,35 @@ class MesaMonitor(Callback):
 
     # --- the flow ---------------------------------------------------------------------------------------------
 
+    def _begin(self, trainer: Any, pl_module: Any) -> None:
+        """Find the data and plan the looks; take the first one, or go on from the last one."""
+        self._session = self._open(trainer, pl_module)
+        schedule = self._session.plan(self.every_n_steps)
+        self._every_n_steps = schedule.every_n_steps
+        self._folder = journal_folder(trainer, self.name)
+        if goes_on_from_best(trainer):
+            self._reloads.seen = True
+        if self._reloads.seen:
+            self._session.adapt_to_reload()
+        rank_zero_info(f"{self.name} looks at {self._session.data_in_words()}")
+        self._since = time.perf_counter()
+        if self._last_look is not None:
+            self._dashboard.go_on(trainer, self._folder, self._last_look[0])
+            self._session.rehearse()
+            self._reloads.watch(pl_module)
+            return
+        if trainer.global_step > 0:
+            warnings.warn(
+                f"MesaMonitor {self.name!r} has no memory of the looks before step {trainer.global_step}: the "
+                "checkpoint that this run goes on from does not hold its state. Its guarantee starts anew here; that "
+                "of the whole run is weaker, at most alpha for each part.",
+                MesaWarning,
+                stacklevel=2,
+            )
+        self._dashboard.begin(trainer, self._folder)
+        self.alarm.start(schedule.looks, since_step=trainer.global_step)
+        self._look(trainer, pl_module, in_batch=False)
+
     def _look(self, trainer: Any, pl_module: Any, *, in_batch: bool) -> None:
         """Observe and measure, judge, report, act."""
         session = self._session
@@ -331,11 +377,11 @@ class MesaMonitor(Callback):
             self._look(trainer, pl_module, in_batch=in_batch)
 
     @contextmanager
-    def _guard(self, trainer: Any) -> Iterator[None]:
+    def _guard(self, trainer: Any, *, at_start: bool = False) -> Iterator[None]:
         try:
             yield
         except Exception as error:
-            if self.on_error == "raise" or trainer.fast_dev_run:
+            if self.on_error == "raise" or (not self.autoloaded and (at_start or trainer.fast_dev_run)):
                 raise
             self.disabled = True
             warnings.warn(
@@ -349,10 +395,10 @@ class MesaMonitor(Callback):
 
     def _look_once(self, trainer: Any, pl_module: Any) -> None:
         """One look and the table, for ``trainer.validate`` and ``trainer.test``; the alarm's memory is not touched."""
-        check_strategy(trainer)
-        if trainer.barebones:
+        if trainer.barebones or self._gives_way(trainer):
             return
-        with random_streams(self.seed):
+        with self._guard(trainer, at_start=True), random_streams(self.seed):
+            check_strategy(trainer)
             try:
                 session = self._open(trainer, pl_module)
             except ConfigurationError as error:
@@ -369,6 +415,13 @@ class MesaMonitor(Callback):
             judgement = alarm.judge(findings)
             publish.to_callback_metrics(trainer, publish.metrics(self.name, findings, judgement))
             rank_zero_info(summary(findings, judgement, judgement.alerts, None))
+
+    def _gives_way(self, trainer: Any) -> bool:
+        """Whether the script has attached a monitor of this name, where this one comes from the environment."""
+        twins = [c for c in trainer.callbacks if isinstance(c, MesaMonitor) and c.name == self.name]
+        if self.autoloaded and len(twins) > 1:
+            rank_zero_info(f"MesaMonitor {self.name!r} is attached by the script; that of the environment is off.")
+        return self.autoloaded and len(twins) > 1
 
     def _open(self, trainer: Any, pl_module: Any) -> Session:
         return Session(

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lightning_mesa.distributions import Forward, Inputs
+from lightning_mesa.distributions import Inputs
 from lightning_mesa.errors import ConfigurationError
 from lightning_mesa.objectives import Hypotheses, Objective, pick
 from lightning_mesa.observe.features import MAX_ITEMS, UntrainedCopy, linear_inputs
 from lightning_mesa.records import Behavior, Features
 
-Outputs = Callable[[Any, Any], Tensor]
+Outputs = Callable[[Any, Any], Any]
 
 MAX_GROUPS = 64
 """More distinct values than this in a batch mean that the key is no group label."""
@@ -38,7 +38,7 @@ class Reading:
         cue: ``batch -> batch``, the same inputs with a cue; costs a second forward pass.
     """
 
-    forward: Forward | None = None
+    forward: Callable[[Any, Any], Any] | None = None
     inputs: Inputs | None = None
     outputs: Outputs | None = None
     groups: Sequence[str | int] = ()

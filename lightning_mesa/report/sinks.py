@@ -4,15 +4,16 @@ import logging
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from lightning_mesa.errors import ConfigurationError, MesaWarning
+from lightning_mesa.importing import imported
 from lightning_mesa.records import Alert
 
 if TYPE_CHECKING:
     import apprise
 
-Sink: TypeAlias = Callable[[Alert], None]
+Sink: TypeAlias = Callable[[Alert], Any]
 
 _LOG = logging.getLogger("lightning_mesa")
 
@@ -21,18 +22,20 @@ class Sinks:
     """Sends each alert to every sink. One that fails is reported once, tried again at the next alert, and never raises.
 
     Args:
-        sinks: Functions ``(alert) -> None``, and URLs of notification services as
+        sinks: Functions ``(alert) -> None`` or their import paths, and URLs of notification services as
             `apprise <https://github.com/caronc/apprise>`_ writes them, for instance ``"mailto://..."``.
 
     Raises:
         ConfigurationError: If a sink is neither, or apprise is not installed or does not know the URL.
     """
 
-    def __init__(self, sinks: Sequence[Sink | str] = ()) -> None:
+    def __init__(self, sinks: Sequence[str | Sink] = ()) -> None:
         if isinstance(sinks, str) or callable(sinks):
             raise ConfigurationError("sinks must be a list, like sinks=[function] or sinks=['mailto://...'].")
         self._sinks: dict[str, Sink] = {}
         for i, sink in enumerate(sinks):
+            if isinstance(sink, str) and "://" not in sink:
+                sink = _function(sink)
             if isinstance(sink, str):
                 self._sinks[f"sinks[{i}] ({_service(sink)})"] = Notification(sink)
             elif callable(sink):
@@ -75,11 +78,6 @@ class Notification:
     """
 
     def __init__(self, url: str) -> None:
-        if "://" not in url:
-            raise ConfigurationError(
-                f"the sink {url!r} is no URL of a notification service, like 'mailto://...'; a file needs none: alerts "
-                "are always written to alerts.jsonl."
-            )
         if find_spec("apprise") is None:
             raise ConfigurationError(
                 f"the sink {_service(url)} needs apprise: pip install 'lightning-mesa[notify]', or pass a function "
@@ -116,6 +114,16 @@ class Notification:
 def to_log(alert: Alert) -> None:
     """Log an alert as a warning."""
     _LOG.warning("%s at step %d (%s): %s", alert.severity, alert.step, alert.signature, alert.message)
+
+
+def _function(path: str) -> Any:
+    try:
+        return imported(path, "sinks")
+    except ConfigurationError as error:
+        raise ConfigurationError(
+            f"{error} A sink is a function, its import path, or the URL of a notification service, like "
+            "'mailto://...'; a file needs none: alerts are always written to alerts.jsonl."
+        ) from error
 
 
 def _service(url: str) -> str:

@@ -33,7 +33,7 @@ AT_ONCE = {
     "a proxy name that is reserved": ({"proxies": [Matches("z", name="neither")]}, "'neither' is reserved"),
     "a proxy named base": ({"proxies": [Matches("z", name="base")]}, "'base' is reserved"),
     "proxies that are no list": ({"proxies": Matches("z")}, r"proxies must be a list .* proxies=\[Matches"),
-    "proxies that are a string": ({"proxies": "z"}, r"'z' is no objective: pass Matches\('key'\)"),
+    "proxies that are a string": ({"proxies": "z"}, "proxies must be a list of objectives"),
     "a base that is a string": ({"base": "y"}, r"'y' is no objective: pass Matches\('key'\)"),
     "a base that is a class": ({"base": Matches}, "is no objective: pass Matches"),
     "a base that is None": ({"base": None}, "None is no objective"),

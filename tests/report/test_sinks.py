@@ -110,7 +110,7 @@ def test_a_url_without_apprise_is_refused_with_the_way_to_install_it(monkeypatch
     [
         ("known://host", "sinks must be a list"),
         (print, "sinks must be a list"),
-        (["alerts.txt"], "no URL of a notification service"),
+        (["alerts.txt"], "the URL of a notification service"),
         (["unknown://secret"], r"apprise does not understand the sink unknown://\.\.\."),
         ([3], r"sinks\[0\] is 3: pass a function"),
     ],

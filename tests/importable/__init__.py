@@ -1,0 +1,1 @@
+"""A user's package, whose names are written in configurations by the tests."""
