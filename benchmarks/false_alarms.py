@@ -40,6 +40,7 @@ def findings_of(choices: dict[str, tuple[Items, Tensor]], step: int) -> list[Fin
         behavior = Behavior(
             distribution=where,
             n=len(chosen),
+            items=torch.arange(len(chosen)),
             scores={"digit": (chosen == base).double(), "color": (chosen == proxy).double()},
             binary=frozenset({"digit", "color"}),
             prescribed={"digit": F.one_hot(base, A).bool(), "color": F.one_hot(proxy, A).bool()},

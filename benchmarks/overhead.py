@@ -121,6 +121,7 @@ def look(name: str, model: pl.LightningModule, size: int, items: int, looks: int
         shifted={"recolored": shifted},
         inputs="image",
         every_n_steps=1,
+        max_overhead=None,
     )
     training = DataLoader(ThreeObjectives(data.train_set, size), 8)
     with tempfile.TemporaryDirectory() as folder:
@@ -174,6 +175,7 @@ def idle(steps: int, every_n_steps: int | None) -> None:
         shifted="datamodule.shifted_dataloader",
         inputs="image",
         every_n_steps=every_n_steps,
+        max_overhead=None,
     )
     model = AlternatingModel(monitor)
     with tempfile.TemporaryDirectory() as folder:

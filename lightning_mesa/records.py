@@ -36,6 +36,7 @@ class Behavior:
     Attributes:
         distribution: Name of the distribution the batch was drawn from.
         n: Number of items in the batch.
+        items: ``[n]`` int64 the items' numbers, which do not depend on who reads them.
         scores: Objective name -> ``[n]`` float64 in the objective's units; NaN where the outputs or the score
             were not finite.
         binary: Names of the objectives whose scores are 0 or 1.
@@ -55,6 +56,7 @@ class Behavior:
 
     distribution: str
     n: int
+    items: Tensor
     scores: Mapping[str, Tensor]
     binary: frozenset[str]
     prescribed: Mapping[str, Tensor]

@@ -347,6 +347,7 @@ def monitor(configuration: Configuration, **options: Any) -> MesaMonitor:
         ],
         "shifted": {"apart": "datamodule.shifted"},
         "inputs": "x",
+        "max_overhead": None,
         "every_n_steps": {"batch": 2, "validation": None}[configuration.hook],
     } | options
     return MesaMonitor(**options)

@@ -71,6 +71,7 @@ def monitor(**options: Any) -> MesaMonitor:
         "proxies": [Matches("z")],
         "shifted": {"apart": shifted()},
         "inputs": "x",
+        "max_overhead": None,
     } | options
     return MesaMonitor(**options)
 

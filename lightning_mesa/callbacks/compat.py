@@ -61,17 +61,25 @@ def journal_folder(trainer: Any, name: str) -> Path | None:
 
 
 def check_strategy(trainer: Any) -> None:
-    """Refuse a strategy under which ``pl_module(...)`` is not the whole model on this process.
+    """Refuse a strategy under which ``pl_module(...)`` is not the whole model on each process.
 
     Raises:
-        ConfigurationError: For anything but training on a single device.
+        ConfigurationError: For anything but a single device and DDP.
     """
     names = {cls.__name__ for cls in type(trainer.strategy).__mro__}
-    if trainer.world_size > 1 or "SingleDeviceStrategy" not in names:
+    whole = {"SingleDeviceStrategy", "DDPStrategy"} & names
+    if not whole or names & {"DeepSpeedStrategy", "XLAStrategy", "SingleDeviceXLAStrategy"}:
         raise ConfigurationError(
-            f"MesaMonitor does not support {type(trainer.strategy).__name__} with {trainer.world_size} processes "
-            "yet: train on a single device, Trainer(devices=1), or without the monitor."
+            f"MesaMonitor does not support {type(trainer.strategy).__name__}, under which it cannot run the model on "
+            "its own: train on a single device or under DDP, Trainer(strategy='ddp'), or without the monitor."
         )
+
+
+def monitors_of(trainer: Any, prefix: str) -> list[str]:
+    """Which callbacks and schedulers monitor a value whose name begins so, in words."""
+    monitored = [(type(c).__name__, getattr(c, "monitor", None)) for c in trainer.callbacks]
+    monitored += [(type(c.scheduler).__name__, c.monitor) for c in trainer.lr_scheduler_configs if c.reduce_on_plateau]
+    return [f"{name} monitors {key!r}" for name, key in monitored if isinstance(key, str) and key.startswith(prefix)]
 
 
 def find(trainer: Any, pl_module: Any, name: str) -> object:

@@ -1,7 +1,6 @@
 """MesaMonitor: observe, measure, judge, report, act, in that order."""
 
 import copy
-import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -11,10 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from lightning_utilities.core.rank_zero import rank_zero_info
 
 from lightning_mesa.callbacks.actions import Actions, OnAlert
-from lightning_mesa.callbacks.compat import callback_base, check_strategy, journal_folder, stepped_batches
+from lightning_mesa.callbacks.compat import callback_base, check_strategy, journal_folder, monitors_of
 from lightning_mesa.callbacks.config import Config, build
 from lightning_mesa.callbacks.data_regimes import Reloads, goes_on_from_best
+from lightning_mesa.callbacks.processes import together
 from lightning_mesa.callbacks.session import Session, check_apart
+from lightning_mesa.callbacks.timetable import Timetable, position
 from lightning_mesa.distributions import DistributionSpec, Forward, Inputs, named_distributions
 from lightning_mesa.errors import ConfigurationError, MesaWarning
 from lightning_mesa.evidence.alarm import Alarm, Judgement
@@ -62,6 +63,9 @@ class MesaMonitor(Callback):
         alarm: The alarm with its level and thresholds.
         every_n_steps: Look so often. Default: after each validation; without a validation loop, every fiftieth
             part of the run.
+        max_overhead: Looks may take so much of the training's own time; where they would take more, every k-th of them
+            is taken, and the first and the last one always. None takes all, so that the schedule can be reproduced. It
+            is as if None where a callback or scheduler monitors a key of the monitor, which must not see old values.
         limit_batches: Look at no more than so many batches of each distribution.
         on_alert: ``"log"``, ``"checkpoint"``, ``"stop"``, a function ``(alert, trainer, pl_module)``, or a list.
         sinks: Where alerts go beside the log, TensorBoard and ``alerts.jsonl``: functions ``(alert) -> None``, and
@@ -108,6 +112,7 @@ class MesaMonitor(Callback):
         witness: Objective | ScoreFn | str | None = None,
         alarm: Alarm | None = None,
         every_n_steps: int | None = None,
+        max_overhead: float | None = 0.05,
         limit_batches: int | None = None,
         on_alert: OnAlert = "log",
         sinks: Sequence[str | Sink] = (),
@@ -136,6 +141,7 @@ class MesaMonitor(Callback):
         self.alarm = Alarm() if alarm is None else copy.copy(alarm)  # its memory is this monitor's own
         self.every_n_steps = every_n_steps
         self.limit_batches = limit_batches
+        self.max_overhead = max_overhead
         self.actions = Actions(on_alert)
         self.sinks = Sinks(sinks)
         self.on_error = on_error
@@ -182,15 +188,13 @@ class MesaMonitor(Callback):
         self.stop_reason: str | None = None
         self.disabled = False
         self._dashboard = Dashboard(self.name, self.hypotheses, self.sinks)
-        self._last_look: tuple[int, int] | None = None  # (global step, stepped batches)
+        self._timetable = Timetable(self.max_overhead)
         self._healthy_checkpoint: str | None = None
         self._reloads = Reloads()
         # What follows is not kept in checkpoints.
         self._session: Session | None = None
-        self._every_n_steps: int | None = None
         self._folder: Path | None = None
         self._last: tuple[list[Finding], Judgement] | None = None
-        self._since = self._spent = 0.0
 
     # --- Lightning's hooks ------------------------------------------------------------------------------------
 
@@ -212,33 +216,28 @@ class MesaMonitor(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the look before training, or go on after a resume."""
         if self.disabled:
-            if self._last_look is not None:  # Lightning's checkpoints lack the values that others may monitor
+            if self._timetable.looked is not None:  # Lightning's checkpoints lack the values that others may monitor
                 publish.to_callback_metrics(trainer, self._dashboard.values | {f"{self.name}/disabled": 1.0})
             return
-        with self._guard(trainer, at_start=True):
+        with self._guard(trainer, at_start=True), self._timetable.budget.spending():
             self._begin(trainer, pl_module)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Look every so many steps, where that is the schedule."""
-        if self._every_n_steps is None or self.disabled or self._last_look is None:
-            return
-        if trainer.global_step == self._last_look[0]:
-            return
-        if stepped_batches(trainer, in_batch=True) >= self._last_look[1] + self._every_n_steps:
+        if not self.disabled and self._timetable.in_batch(trainer):
             self._guarded_look(trainer, pl_module, in_batch=True)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look after a validation: early enough for every callback that monitors a key."""
         if trainer.state.fn == "validate":
             self._look_once(trainer, pl_module)
-        elif self._last_look is not None and not (self.disabled or trainer.sanity_checking):
+        elif self._timetable.looked is not None and not (self.disabled or trainer.sanity_checking):
             self._reloads.watch(pl_module)  # before the first validation there was nothing to choose weights by
-            if self._every_n_steps is None:
+            if self._timetable.after_validation(trainer):
                 self._guarded_look(trainer, pl_module, in_batch=True)
-            age = stepped_batches(trainer, in_batch=True) - self._last_look[1]
-            publish.to_callback_metrics(trainer, {f"{self.name}/age_steps": float(age)})
+            publish.to_callback_metrics(trainer, {f"{self.name}/age_steps": float(self._timetable.age(trainer))})
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """One look and the table."""
@@ -248,9 +247,11 @@ class MesaMonitor(Callback):
         """Take the last look, and draw."""
         if self.disabled or self._session is None:
             return
-        self._guarded_look(trainer, pl_module, in_batch=False)
-        with self._guard(trainer), random_streams(self.seed):
-            self._dashboard.draw(trainer, self._folder, stepped_batches(trainer, in_batch=False))
+        if self._timetable.at_end(trainer):
+            self._guarded_look(trainer, pl_module, in_batch=False)
+        with self._guard(trainer), self._timetable.budget.spending(), random_streams(self.seed):
+            self._dashboard.draw(trainer, self._folder, position(trainer, in_batch=False)[1])
+        publish.to_callback_metrics(trainer, {f"{self.name}/overhead": self._timetable.budget.overhead})
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the table, below the progress bar."""
@@ -272,7 +273,7 @@ class MesaMonitor(Callback):
             "stop_reason": self.stop_reason,
             "disabled": self.disabled,
             "dashboard": self._dashboard.state_dict(),
-            "last_look": None if self._last_look is None else list(self._last_look),
+            "timetable": self._timetable.state_dict(),
             "healthy_checkpoint": self._healthy_checkpoint,
             "reloaded": self._reloads.seen,
         }
@@ -284,8 +285,7 @@ class MesaMonitor(Callback):
         self.stop_reason = state_dict["stop_reason"]
         self.disabled = state_dict["disabled"]
         self._dashboard.load_state_dict(state_dict["dashboard"])
-        last_look = state_dict["last_look"]
-        self._last_look = None if last_look is None else (last_look[0], last_look[1])
+        self._timetable.load_state_dict(state_dict["timetable"])
         self._healthy_checkpoint = state_dict["healthy_checkpoint"]
         self._reloads.seen = state_dict["reloaded"]
 
@@ -298,19 +298,22 @@ class MesaMonitor(Callback):
 
     def _begin(self, trainer: Any, pl_module: Any) -> None:
         """Find the data and plan the looks; take the first one, or go on from the last one."""
-        self._session = self._open(trainer, pl_module)
-        schedule = self._session.plan(self.every_n_steps)
-        self._every_n_steps = schedule.every_n_steps
+        with together(trainer):
+            session = self._session = self._open(trainer, pl_module)
+            schedule = session.plan(self.every_n_steps)
+        monitoring = monitors_of(trainer, f"{self.name}/")
+        self._timetable.follow(schedule, take_all=bool(trainer.fast_dev_run or monitoring))
+        if monitoring and self.max_overhead is not None:
+            rank_zero_info(f"{self.name} takes every look, whatever it costs, as {monitoring[0]}")
         self._folder = journal_folder(trainer, self.name)
         if goes_on_from_best(trainer):
             self._reloads.seen = True
         if self._reloads.seen:
-            self._session.adapt_to_reload()
-        rank_zero_info(f"{self.name} looks at {self._session.data_in_words()}")
-        self._since = time.perf_counter()
-        if self._last_look is not None:
-            self._dashboard.go_on(trainer, self._folder, self._last_look[0])
-            self._session.rehearse()
+            session.adapt_to_reload()
+        rank_zero_info(f"{self.name} looks at {session.data_in_words()}")
+        if self._timetable.looked is not None:
+            self._dashboard.go_on(trainer, self._folder, self._timetable.looked[0])
+            session.rehearse()
             self._reloads.watch(pl_module)
             return
         if trainer.global_step > 0:
@@ -329,26 +332,23 @@ class MesaMonitor(Callback):
         """Observe and measure, judge, report, act."""
         session = self._session
         assert session is not None
-        started = time.perf_counter()
-        step = stepped_batches(trainer, in_batch=in_batch)
-        first = self._last_look is None
-        self._last_look = (trainer.global_step, step)
-        if self._reloads.seen and (changed := session.adapt_to_reload()):
-            rank_zero_info(f"{self.name} from step {trainer.global_step} on: {changed}")
-        with random_streams(self.seed):
-            findings = session.measure(self.alarm.looks)
-            if first:
-                session.check_identified(findings)
-            with trainer.profiler.profile(f"[{self.name}]judge"):
-                judgement = self.alarm.judge(findings, self._healthy_checkpoint)
-            self.alerts += judgement.alerts
-            self._last = (findings, judgement)
-            with trainer.profiler.profile(f"[{self.name}]report"):
-                self._dashboard.write(trainer, self._folder, findings, judgement, step, self._about(started, first))
-        self._act(trainer, pl_module, judgement)
-        self._spent += time.perf_counter() - started
-        if first:
-            self._since, self._spent = time.perf_counter(), 0.0
+        here, first = position(trainer, in_batch=in_batch), self._timetable.looked is None
+        with self._timetable.looking(trainer, here):
+            if self._reloads.seen and (changed := session.adapt_to_reload()):
+                rank_zero_info(f"{self.name} from step {trainer.global_step} on: {changed}")
+            with random_streams(self.seed):
+                findings = session.measure(self._timetable.number, self.alarm.looks)
+                if first:
+                    session.check_identified(findings)
+                with trainer.profiler.profile(f"[{self.name}]judge"):
+                    judgement = self.alarm.judge(findings, self._healthy_checkpoint)
+                self.alerts += judgement.alerts
+                self._last = (findings, judgement)
+                with trainer.profiler.profile(f"[{self.name}]report"), together(trainer):
+                    about = self._about(first)
+                    self._dashboard.write(trainer, self._folder, findings, judgement, here[1], about)
+            with together(trainer):
+                self._act(trainer, pl_module, judgement)
 
     def _act(self, trainer: Any, pl_module: Any, judgement: Judgement) -> None:
         if self._folder is None:  # fast_dev_run leaves nothing behind and stops nothing
@@ -361,18 +361,13 @@ class MesaMonitor(Callback):
             self.stop_reason = reason
             rank_zero_info(f"{self.name} stops this run: {reason}")
 
-    def _about(self, started: float, first: bool) -> dict[str, float]:
+    def _about(self, first: bool) -> dict[str, float]:
         """Metrics about the monitor itself."""
         about = {f"{self.name}/age_steps": 0.0, f"{self.name}/disabled": 0.0}
-        if not first:
-            now = time.perf_counter()
-            about[f"{self.name}/overhead"] = (self._spent + now - started) / max(now - self._since, 1e-9)
-        return about
+        return about if first else about | {f"{self.name}/overhead": self._timetable.budget.overhead}
 
     def _guarded_look(self, trainer: Any, pl_module: Any, *, in_batch: bool) -> None:
-        """Look, unless this step has been looked at; an error ends the monitor and not the training."""
-        if self._last_look is not None and self._last_look[0] == trainer.global_step:
-            return
+        """Look; an error ends the monitor and not the training."""
         with self._guard(trainer):
             self._look(trainer, pl_module, in_batch=in_batch)
 
@@ -391,7 +386,7 @@ class MesaMonitor(Callback):
                 stacklevel=2,
             )
             with suppress(Exception):
-                self._dashboard.write_disabled(trainer, self._last_look[1] if self._last_look else 0)
+                self._dashboard.write_disabled(trainer, (self._timetable.looked or (0, 0))[1])
 
     def _look_once(self, trainer: Any, pl_module: Any) -> None:
         """One look and the table, for ``trainer.validate`` and ``trainer.test``; the alarm's memory is not touched."""
@@ -409,7 +404,7 @@ class MesaMonitor(Callback):
                     warnings.warn(f"MesaMonitor {self.name!r} takes no look: {error}", MesaWarning, stacklevel=2)
                     return
                 session = self._session
-            findings = session.measure(looks_planned=1)
+            findings = session.measure(look=1, looks_planned=1)
             alarm = copy.copy(self.alarm)
             alarm.start(1)
             judgement = alarm.judge(findings)

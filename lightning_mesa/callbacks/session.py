@@ -12,10 +12,11 @@ from torch.utils.data import DataLoader
 
 from lightning_mesa.callbacks.compat import find, validation_datasets
 from lightning_mesa.callbacks.data_regimes import Place, after_reload, at_start, in_words
+from lightning_mesa.callbacks.processes import gather, together
 from lightning_mesa.callbacks.schedule import Schedule
 from lightning_mesa.distributions import Items, LoaderDistribution, named_distributions
 from lightning_mesa.errors import ConfigurationError
-from lightning_mesa.measures import MEASURES, Stamp
+from lightning_mesa.measures import MEASURES, Measure, Stamp
 from lightning_mesa.objectives import Hypotheses
 from lightning_mesa.observe.features import UntrainedCopy
 from lightning_mesa.observe.forward import Reading, joined, observe
@@ -99,7 +100,7 @@ class Session:
                 for where, place in self.places.items()
             }
         # Without another objective, only its features can tell what the model is still capable of.
-        self.untrained = UntrainedCopy(trainer, pl_module) if hypotheses.base_alone else None
+        self.untrained = UntrainedCopy(trainer, pl_module, seed) if hypotheses.base_alone else None
         self.readings = {
             where: replace(
                 reading,
@@ -114,38 +115,48 @@ class Session:
         """When to look in this fit."""
         return Schedule.plan(self.trainer, every_n_steps)
 
-    def measure(self, looks_planned: int | None) -> list[Finding]:
+    def measure(self, look: int, looks_planned: int | None) -> list[Finding]:
         """Observe every distribution, one forward pass per item, and measure what was seen.
 
         Args:
-            looks_planned: Recorded with the findings.
+            look: Number of the look.
+            looks_planned: How many there will be; both are recorded with the findings.
 
         Raises:
             ConfigurationError: If a distribution is empty, or cannot be read as the objectives need it.
         """
-        trainer, started = self.trainer, time.perf_counter()
-        measures = [measure(self.hypotheses) for measure in MEASURES]
-        with (
-            trainer.profiler.profile(f"[{self.name}]observe"),
-            no_trace(trainer, self.pl_module, self.seed, *self.items.values()),
-        ):
-            for where in self.items:
-                seen = 0
-                with self._streams(where):
-                    for behavior in _in_chunks(self._observe(where, self.limits[where], started)):
-                        seen += behavior.n
-                        self._check_end(where, seen)
-                        for measure in measures:
-                            measure.update(behavior)
-                if not seen:
-                    raise ConfigurationError(f"distribution {where!r} is empty: there is no item to look at.")
+        trainer = self.trainer
+        with trainer.profiler.profile(f"[{self.name}]observe"):
+            measures = self._observed()
         labels = {where: regime.label for where, regime in self.data_regimes.items()}
-        stamp = Stamp(trainer.global_step, trainer.current_epoch, self.roles, looks_planned, labels)
+        stamp = Stamp(trainer.global_step, trainer.current_epoch, self.roles, look, looks_planned, labels)
         findings: list[Finding] = []
         with trainer.profiler.profile(f"[{self.name}]measure"):
             for measure in measures:
                 findings += measure.compute(stamp, findings)
         return findings
+
+    def _observed(self) -> list[Measure]:
+        """The measures, with everything that all processes have seen."""
+        trainer, started = self.trainer, time.perf_counter()
+        own = [measure(self.hypotheses) for measure in MEASURES]
+        seen = dict.fromkeys(self.items, 0)
+        with together(trainer), no_trace(trainer, self.pl_module, self.seed, *self.items.values()):
+            for where in self.items:
+                with self._streams(where):
+                    for behavior in _in_chunks(self._observe(where, self.limits[where], started)):
+                        seen[where] += behavior.n
+                        self._check_end(where, seen[where])
+                        for measure in own:
+                            measure.update(behavior)
+        self._check_seen(seen)
+        if trainer.world_size == 1:
+            return own
+        merged = [measure(self.hypotheses) for measure in MEASURES]
+        for accumulated in gather(trainer, [measure.accumulated() for measure in own]):
+            for measure, part in zip(merged, accumulated, strict=True):
+                measure.merge(measure.holding(part))
+        return merged
 
     def rehearse(self) -> None:
         """Read one batch of each distribution, so that what cannot be read is refused before a resumed training.
@@ -153,10 +164,14 @@ class Session:
         Raises:
             ConfigurationError: As :meth:`measure`.
         """
-        with no_trace(self.trainer, self.pl_module, self.seed, *self.items.values()):
+        trainer, started = self.trainer, time.perf_counter()
+        seen = {}
+        with together(trainer), no_trace(trainer, self.pl_module, self.seed, *self.items.values()):
             for where in self.items:
-                if not any(behavior.n for behavior in self._observe(where, 1, time.perf_counter())):
-                    raise ConfigurationError(f"distribution {where!r} is empty: there is no item to look at.")
+                # One batch of each process.
+                behaviors = self._observe(where, trainer.world_size, started)
+                seen[where] = sum(behavior.n for behavior in behaviors)
+        self._check_seen(seen)
 
     def check_identified(self, findings: Iterable[Finding]) -> None:
         """Refuse distributions on none of which base and a proxy disagree, once all items have been seen.
@@ -201,6 +216,11 @@ class Session:
                 "limit_batches=, or give the dataset __len__."
             )
 
+    def _check_seen(self, seen: Mapping[str, int]) -> None:
+        for where in self.items:
+            if not sum(of_one[where] for of_one in gather(self.trainer, seen)):
+                raise ConfigurationError(f"distribution {where!r} is empty: there is no item to look at.")
+
     def _seed(self, where: str) -> int:
         """The same at every look, unless the items are to be new ones."""
         if not self._fresh(where):
@@ -224,6 +244,7 @@ class Session:
             self.items[where],
             batch_size=self.batch_sizes[where],
             seed=self._seed(where),
+            limit=limit_batches,
             rank=self.trainer.global_rank,
             world_size=self.trainer.world_size,
         )
@@ -234,10 +255,9 @@ class Session:
             loader,
             self.hypotheses,
             self.readings[where],
-            limit_batches,
             self.untrained if self.roles[where] == "shifted" else None,
         )
-        return progress(self.trainer, behaviors, f"{self.name}: {where}", _batches(loader, limit_batches), started)
+        return progress(self.trainer, behaviors, f"{self.name}: {where}", _batches(loader, None), started)
 
 
 def check_apart(reference: Iterable[str], shifted: Iterable[str]) -> None:

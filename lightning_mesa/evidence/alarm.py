@@ -115,7 +115,7 @@ class Alarm:
         self._bets: dict[tuple[str, str], dict[str, RestartEProcess]] = {}
 
     def judge(self, findings: Iterable[Finding], checkpoint: str | None = None) -> Judgement:
-        """Judge one look; every look with data spends its share of the level.
+        """Judge one look; every look with data spends its share of the level, and that of those that were not taken.
 
         Args:
             findings: The look's findings.
@@ -125,7 +125,8 @@ class Alarm:
 
     def judge_look(self, look: Look, checkpoint: str | None = None) -> Judgement:
         """Judge one look that has been arranged already; see :meth:`judge`."""
-        self.look += 1
+        passed = max(1, (look.number or 0) - self.look)
+        self.look += passed
         gate_open = self.gate_is_open(look)
         alerts: list[Alert] = []
         evidence: dict[tuple[str, str], float] = {}
@@ -141,9 +142,9 @@ class Alarm:
                 p_values[where, signature.name] = [(p, test.proxy) for p, test in zip(adjusted, tests, strict=True)]
                 level = self.alpha * self.shares[signature] / len(places)
                 if set(regimes) == {"fresh"} and (bets := _log_e_values(tests)) is not None:
-                    decisions = self._bet(where, signature, level, bets)
+                    decisions = self._bet(where, signature, level, bets, passed)
                 else:
-                    decisions = self._spend(level, adjusted)
+                    decisions = self._spend(level, adjusted, passed)
                 # No level can be claimed for data that the training has adapted to.
                 may_reject = gate_open and "adaptive" not in regimes
                 strongest = max(decisions, key=lambda decision: decision.log_evidence)
@@ -172,9 +173,9 @@ class Alarm:
             run=of_run(verdicts),
             alerts=tuple(alerts),
             bands={
-                where: spent_limits(gap, BAND_ALPHA, self.look, self.looks)
+                where: spent_limits(gap, BAND_ALPHA, self.look, self.looks, passed)
                 for where, gap in look.gap.items()
-                if gap is not None and (self.looks is None or self.look <= self.looks)
+                if gap is not None and (self.looks is None or self.look - passed < self.looks)
             },
             evidence={key: value for key, value in evidence.items() if math.isfinite(value)},
             gate_open=gate_open,
@@ -224,20 +225,22 @@ class Alarm:
                 process = self._bets.setdefault((where, signature), {})[name] = RestartEProcess(looks=self.looks)
                 process.load_state_dict(memory)
 
-    def _spend(self, level: float, adjusted: Sequence[float]) -> list[Decision]:
+    def _spend(self, level: float, adjusted: Sequence[float], passed: int) -> list[Decision]:
         """Compare p-values with this look's share of the level."""
         decisions = []
         for p in adjusted:
             test = SpendingTest(alpha=level, looks=self.looks)
-            test.load_state_dict({"look": self.look - 1})  # all tests share the alarm's look counter
-            decisions.append(test.spend(p))
+            test.load_state_dict({"look": self.look - passed})  # all tests share the alarm's look counter
+            decisions.append(test.spend(p, passed))
         return decisions
 
-    def _bet(self, where: str, signature: Signature, level: float, bets: Mapping[str, Tensor]) -> list[Decision]:
+    def _bet(
+        self, where: str, signature: Signature, level: float, bets: Mapping[str, Tensor], passed: int
+    ) -> list[Decision]:
         """Go on betting against the nulls of a signature, which are the same at every look."""
         processes = self._bets.setdefault((where, signature.name), {})
         so_far = [
-            processes.setdefault(name, RestartEProcess(looks=self.looks)).bet(log_e_values)
+            processes.setdefault(name, RestartEProcess(looks=self.looks)).bet(log_e_values, passed)
             for name, log_e_values in bets.items()
         ]
         evidence = closed([decision.log_evidence for decision in so_far])

@@ -20,7 +20,9 @@ _GAMMAS = torch.logspace(math.log10(0.02), math.log10(20), 16, dtype=torch.float
 """For binary scores ``1 + gamma`` is the ratio of the odds bet on to those of the null."""
 
 
-def spent_limits(estimate: Estimate, alpha: float, look: int, looks: int | None) -> tuple[float, float]:
+def spent_limits(
+    estimate: Estimate, alpha: float, look: int, looks: int | None, passed: int = 1
+) -> tuple[float, float]:
     """Limits of this look's quantity, the level split over looks: for re-used items, and valid for fresh ones.
 
     Each look's limits miss with probability at most ``alpha w_t``, ``w_t`` the :func:`spending_weight
@@ -33,6 +35,7 @@ def spent_limits(estimate: Estimate, alpha: float, look: int, looks: int | None)
         alpha: Chance of any miss in the whole run.
         look: Number of the look, from 1.
         looks: Number of looks planned, or None.
+        passed: How many looks have been due since the last one taken, this one included.
 
     Returns:
         Lower and upper limit; the quantity's whole range after the looks that were planned.
@@ -43,7 +46,7 @@ def spent_limits(estimate: Estimate, alpha: float, look: int, looks: int | None)
         >>> print(f"{low:.2f} {high:.2f}")
         0.69 0.89
     """
-    error = alpha * spending_weight(look, looks) / 2
+    error = alpha * spending_weight(look, looks, passed) / 2
     return estimate.lower(error), estimate.upper(error)
 
 

@@ -81,15 +81,16 @@ class RestartEProcess(SequentialTest):
         decision = self.bet(log_e_values(scores, self._tested_mean()))
         return decision if len(scores) else replace(decision, crossed=False)
 
-    def bet(self, log_e_values: Tensor) -> Decision:
+    def bet(self, log_e_values: Tensor, passed: int = 1) -> Decision:
         """Go on with the look's e-values, for a null that is not about one mean, see :func:`smallest`.
 
         Args:
             log_e_values: ``[K]``, one for each bet.
+            passed: How many looks have been due since the last one taken, this one included; it gets their stakes too.
         """
         log_e_values = _checked_e_values(log_e_values)
-        self.look += 1
-        stake = torch.tensor(self.weight(self.look), dtype=torch.float64).log()
+        self.look += passed
+        stake = torch.tensor(self.weight(self.look, passed), dtype=torch.float64).log()
         self._log_wealth = torch.logaddexp(self._log_wealth, stake) + log_e_values
         log_evidence = _log_add(_log_mean(self._log_wealth), self._log_unspent)
         threshold = -math.log(self.alpha)

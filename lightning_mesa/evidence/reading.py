@@ -38,6 +38,7 @@ class Look:
     Attributes:
         step: Optimizer steps taken.
         epoch: Epoch.
+        number: How many times a look has been due so far, None where that is not recorded.
         reference: Name of the reference.
         shifted: Names of the shifted distributions.
         base: Name of the base objective.
@@ -58,6 +59,7 @@ class Look:
 
     step: int
     epoch: int
+    number: int | None
     reference: str
     shifted: tuple[str, ...]
     base: str
@@ -105,6 +107,7 @@ class Look:
         return Look(
             step=gaps[0].step,
             epoch=gaps[0].epoch,
+            number=gaps[0].detail.get("look"),
             reference=reference,
             shifted=tuple(finding.distribution for finding in gaps),
             base=base,

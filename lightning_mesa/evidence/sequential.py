@@ -87,9 +87,9 @@ class SequentialTest(ABC):
             ConfigurationError: A ValueError, if a score is not finite or lies outside [0, 1].
         """
 
-    def weight(self, look: int) -> float:
+    def weight(self, look: int, passed: int = 1) -> float:
         """Share of the level that a look may spend, see :func:`spending_weight`."""
-        return spending_weight(look, self.looks)
+        return spending_weight(look, self.looks, passed)
 
     def state_dict(self) -> dict[str, Any]:
         """Plain numbers."""
@@ -106,15 +106,21 @@ class SequentialTest(ABC):
         return self.null_mean
 
 
-def spending_weight(look: int, looks: int | None) -> float:
+def spending_weight(look: int, looks: int | None, passed: int = 1) -> float:
     """Share of the level that a look may spend; over all looks they add up to at most 1.
 
     ``1 / looks`` where the number of looks is fixed beforehand (and nothing after them), else
-    ``1 / (t (t + 1))`` at look t.
+    ``1 / (t (t + 1))`` at look t. A look that is not taken leaves its share to the next one: whether it is taken must
+    not depend on the scores.
+
+    Args:
+        look: Number of the look, from 1.
+        looks: Number of looks planned, or None.
+        passed: How many looks have been due since the last one taken, this one included.
     """
     if looks is None:
-        return 1 / (look * (look + 1))
-    return 1 / looks if look <= looks else 0.0
+        return passed / ((look - passed + 1) * (look + 1))
+    return (min(look, looks) - min(look - passed, looks)) / looks
 
 
 def checked_scores(scores: Tensor) -> Tensor:
@@ -204,12 +210,17 @@ class SpendingTest(SequentialTest):
         mean = Mean(tuple(tally(scores, binary=binary).tolist()))
         return self.spend(mean.p_at_most(null_mean))
 
-    def spend(self, p_value: float) -> Decision:
-        """Compare this look's p-value with the level spent on it."""
+    def spend(self, p_value: float, passed: int = 1) -> Decision:
+        """Compare this look's p-value with the level spent on it.
+
+        Args:
+            p_value: Valid on its own.
+            passed: How many looks have been due since the last one taken, this one included.
+        """
         if not 0 <= p_value <= 1:
             raise ConfigurationError(f"a p-value lies in [0, 1], not {p_value}; use 1 where nothing was measured.")
-        self.look += 1
-        level = self.alpha * self.weight(self.look)
+        self.look += passed
+        level = self.alpha * self.weight(self.look, passed)
         log_evidence = -math.log(p_value) if p_value > 0 else math.inf
         threshold = -math.log(level) if level > 0 else math.inf
         return Decision(log_evidence, threshold, p_value <= level and level > 0, self.look)

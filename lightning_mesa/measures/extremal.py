@@ -24,12 +24,12 @@ class ExtremalBehavior(Measure):
 
     def __init__(self, hypotheses: Hypotheses) -> None:
         super().__init__(hypotheses)
-        self.extremities: dict[str, list[Tensor]] = {}
+        self.extremities: dict[str, list[tuple[Tensor, Tensor]]] = {}  # items, and how extreme
 
     def update(self, behavior: Behavior) -> None:
         """Add one batch."""
         if behavior.extremity is not None:
-            self.extremities.setdefault(behavior.distribution, []).append(behavior.extremity)
+            self.extremities.setdefault(behavior.distribution, []).append((behavior.items, behavior.extremity))
 
     def merge(self, other: Measure) -> None:
         """Add what another instance accumulated."""
@@ -42,15 +42,15 @@ class ExtremalBehavior(Measure):
         """One finding per shifted distribution."""
         if stamp.reference not in self.extremities:
             return []
-        reference = torch.cat(self.extremities[stamp.reference])
-        if len(reference) < 2 or not reference.isfinite().all():
+        items, reference = map(torch.cat, zip(*self.extremities[stamp.reference], strict=True))
+        rest = one_half(items)
+        if not 0 < rest.sum() < len(rest) or not reference.isfinite().all():
             return []
-        rest = one_half(0, len(reference))
         bound = reference[~rest].max()
         usual = _share(reference[rest] > bound)
         findings = []
         for where in stamp.shifted:
-            extremity = torch.cat(self.extremities[where])
+            extremity = torch.cat([extremity for _, extremity in self.extremities[where]])
             if not extremity.isfinite().all():
                 continue
             excess = Gap(_share(extremity > bound), usual)

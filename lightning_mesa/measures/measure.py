@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from lightning_mesa.objectives import Hypotheses
@@ -23,14 +22,16 @@ class Stamp:
         step: Optimizer steps taken.
         epoch: Epoch.
         roles: Distribution name -> role, in the order listed; the first reference is *the* reference.
-        looks_planned: Number of looks in the run, None where that is not known; recorded with the gap, so that a
+        look: How many times a look has been due so far, None where that is not known; recorded with the gap, so that a
             run can be judged again at the level it had.
+        looks_planned: Number of looks in the run, None where that is not known; recorded with the gap.
         data_regimes: Distribution name -> data regime, where it is not "reused".
     """
 
     step: int
     epoch: int
     roles: Mapping[str, Role]
+    look: int | None = None
     looks_planned: int | None = None
     data_regimes: Mapping[str, str] = field(default_factory=dict)
 
@@ -45,12 +46,19 @@ class Stamp:
         return [name for name, role in self.roles.items() if role == "shifted"]
 
 
-def one_half(start: int, n: int) -> Tensor:
-    """``[n]`` bool: which of the items from number ``start`` on belong to one half of all, the same at every look.
+def one_half(items: Tensor) -> Tensor:
+    """``[n]`` bool: which of the items belong to one half of all, the same at every look and on every process.
 
-    Drawn at random, as the order of a dataset may alternate.
+    As if drawn at random, as the order of a dataset may alternate: a bit of the item's number, mixed by splitmix64
+    (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators").
+
+    Args:
+        items: ``[n]`` int64 numbers of the items.
     """
-    return torch.rand(start + n, generator=torch.Generator().manual_seed(0))[start:] < 0.5
+    x = (items + 1) * -0x61C8864680B583EB  # the constants as signed numbers; products wrap
+    x = (x ^ (x >> 30 & 0x3FFFFFFFF)) * -0x40A7B892E31B1A47
+    x = (x ^ (x >> 27 & 0x1FFFFFFFFF)) * -0x6B2FB644ECCEEE15
+    return (x ^ (x >> 31 & 0x1FFFFFFFF)) & 1 == 1
 
 
 class Measure(ABC):
@@ -83,9 +91,19 @@ class Measure(ABC):
         """
 
     def merge(self, other: "Measure") -> None:
-        """Add what another instance accumulated, on other batches or another rank."""
+        """Add what another instance accumulated, on other batches or another process."""
         for key, value in other.sums.items():
             self.add(key, value)
+
+    def accumulated(self) -> dict[str, Any]:
+        """What has been accumulated, for another process; without the objectives, which it has too."""
+        return {name: value for name, value in vars(self).items() if name != "hypotheses"}
+
+    def holding(self, accumulated: dict[str, Any]) -> "Measure":
+        """A measure like this one that holds what was accumulated on another process."""
+        other = type(self)(self.hypotheses)
+        vars(other).update(accumulated)
+        return other
 
     def add(self, key: tuple[str, ...], value: Tensor) -> None:
         """Add to the sum of that name."""

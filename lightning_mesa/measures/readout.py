@@ -30,7 +30,7 @@ class Readout(Measure):
 
     def __init__(self, hypotheses: Hypotheses) -> None:
         super().__init__(hypotheses)
-        self.features: dict[str, list[tuple[Features, Tensor]]] = {}
+        self.features: dict[str, list[tuple[Tensor, Features, Tensor]]] = {}  # items, features, prescribed choices
         self.reasons: dict[str, str] = {}
 
     def update(self, behavior: Behavior) -> None:
@@ -39,8 +39,9 @@ class Readout(Measure):
         if isinstance(features, str):
             self.reasons[where] = features
         elif features is not None:
-            prescribed = behavior.prescribed[self.hypotheses.base.name][: len(features.model)]
-            self.features.setdefault(where, []).append((features, prescribed))
+            n = len(features.model)
+            prescribed = behavior.prescribed[self.hypotheses.base.name][:n]
+            self.features.setdefault(where, []).append((behavior.items[:n], features, prescribed))
 
     def merge(self, other: Measure) -> None:
         """Add what another instance accumulated."""
@@ -58,14 +59,20 @@ class Readout(Measure):
 
     def _readout(self, stamp: Stamp, where: str) -> Finding:
         parts = self.features.get(where, [])
-        n = sum(len(prescribed) for _, prescribed in parts)
+        n = sum(len(items) for items, _, _ in parts)
         reason = self.reasons.get(where)
         folds: list[Competence] = []
         if reason is None:
-            prescribed = torch.cat([prescribed for _, prescribed in parts])
-            sides = [torch.cat([f.model for f, _ in parts]), torch.cat([f.untrained for f, _ in parts])]
+            items = torch.cat([items for items, _, _ in parts])
+            order = items.argsort()  # sums over items do not depend on who has read them
+            prescribed = torch.cat([prescribed for _, _, prescribed in parts])[order]
+            sides = [
+                torch.cat([f.model for _, f, _ in parts])[order],
+                torch.cat([f.untrained for _, f, _ in parts])[order],
+            ]
             reason = _unfit(prescribed, sides)
-            folds = [] if reason else [*_folds(prescribed.int().argmax(1), prescribed.shape[1], sides)]
+            half = one_half(items[order])
+            folds = [] if reason else [*_folds(prescribed.int().argmax(1), half, prescribed.shape[1], sides)]
             if not reason and len(folds) < 2:
                 reason = "one half of the items has a single prescribed choice"
         known = Best(folds) if reason is None else None
@@ -90,9 +97,8 @@ def _unfit(prescribed: Tensor, sides: Sequence[Tensor]) -> str | None:
     return None if all(bool(side.isfinite().all()) for side in sides) else "features that are not finite"
 
 
-def _folds(label: Tensor, choices: int, sides: Sequence[Tensor]) -> Iterator[Competence]:
+def _folds(label: Tensor, half: Tensor, choices: int, sides: Sequence[Tensor]) -> Iterator[Competence]:
     """How much the first features are better than the second, on each half by readouts fitted on the other."""
-    half = one_half(0, len(label))
     for scored in (half, ~half):
         right = [(read_out(x[~scored], label[~scored], x[scored], choices) == label[scored]).double() for x in sides]
         chance = best_constant(torch.bincount(label[scored], minlength=choices), int(scored.sum()))

@@ -30,9 +30,7 @@ class Slices(Measure):
         labels = sorted(behavior.groups)
         members = torch.stack([behavior.groups[label] for label in labels]).double()
         scores = behavior.scores[base]
-        seen = int(self.sums.get((where, "seen"), torch.tensor(0)))
-        measured = one_half(seen, behavior.n).double()
-        self.add((where, "seen"), torch.tensor(behavior.n))
+        measured = one_half(behavior.items).double()
         self.add((where, "nonfinite"), (~scores.isfinite()).sum())
         scores = scores.nan_to_num()
         for half, weight in (("search", 1 - measured), ("measure", measured)):

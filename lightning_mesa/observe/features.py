@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from lightning_mesa.observe.isolation import random_streams
 from lightning_mesa.records import Features
 
 MAX_ITEMS = 2_000
@@ -19,10 +20,12 @@ class UntrainedCopy:
     Args:
         trainer: The Lightning trainer, which is not copied.
         pl_module: The LightningModule.
+        seed: Of the weights.
     """
 
-    def __init__(self, trainer: Any, pl_module: nn.Module) -> None:
+    def __init__(self, trainer: Any, pl_module: nn.Module, seed: int) -> None:
         self.pl_module = pl_module
+        self.seed = seed
         self._not_copied = {id(owner): owner for owner in (trainer, getattr(trainer, "datamodule", None))}
         self._copy: nn.Module | None = None
 
@@ -31,7 +34,7 @@ class UntrainedCopy:
     ) -> Features | str:
         """Features of a batch from the model and from the copy, or why there are none.
 
-        To be called inside ``no_trace``: the copy is made at the first call, from the random streams there.
+        To be called inside ``no_trace``; the copy is made at the first call.
 
         Args:
             read: What :func:`linear_inputs` caught while the model ran on the batch.
@@ -44,7 +47,8 @@ class UntrainedCopy:
             return f"no linear layer gives the {outputs.shape[1]} choices"
         try:
             if self._copy is None:
-                self._copy = untrained(self.pl_module, self._not_copied)
+                with random_streams(self.seed):  # the same weights on all processes
+                    self._copy = untrained(self.pl_module, self._not_copied)
             with linear_inputs(self._copy) as read_by_copy:
                 call(self._copy)
         except Exception as error:  # whatever a copied model may raise: it is no reason to end the look

@@ -5,17 +5,16 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from lightning_mesa.distributions import Inputs
 from lightning_mesa.errors import ConfigurationError
 from lightning_mesa.objectives import Hypotheses, Objective, pick
 from lightning_mesa.observe.features import MAX_ITEMS, UntrainedCopy, linear_inputs
+from lightning_mesa.observe.loaders import ItemLoader
 from lightning_mesa.records import Behavior, Features
 
 Outputs = Callable[[Any, Any], Any]
@@ -50,10 +49,9 @@ def observe(
     trainer: Any,
     pl_module: Any,
     name: str,
-    loader: "DataLoader[Any]",
+    loader: ItemLoader,
     hypotheses: Hypotheses,
     reading: Reading,
-    limit_batches: int | None = None,
     untrained: UntrainedCopy | None = None,
 ) -> Iterator[Behavior]:
     """Run the model over a distribution, one forward pass per batch; to be iterated inside ``no_trace``.
@@ -65,7 +63,6 @@ def observe(
         loader: The items, from :func:`~lightning_mesa.observe.loaders.item_loader`.
         hypotheses: The listed objectives.
         reading: How to read the batches.
-        limit_batches: Read at most so many batches.
         untrained: To compare the features of the first items with; each of these costs a pass of the copy.
 
     Yields:
@@ -75,14 +72,16 @@ def observe(
         ConfigurationError: If a batch, the model's outputs or a score is not as the objectives need it.
     """
     precision, strategy = trainer.precision_plugin, trainer.strategy
-    to_compare = 0 if untrained is None else MAX_ITEMS
+    to_compare = 0 if untrained is None else len(range(loader.rank, MAX_ITEMS, loader.world_size))
+    seen = 0
     try:
-        for cpu_batch in islice(loader, limit_batches):
+        for i, cpu_batch in enumerate(loader):
             batch = strategy.batch_to_device(precision.convert_input(cpu_batch))
             with precision.forward_context(), linear_inputs(pl_module if to_compare else None) as read:
                 raw = call_model(pl_module, batch, reading)
             outputs = choices(raw, batch, reading.outputs)
-            behavior = behave(name, batch, outputs, hypotheses, reading)
+            behavior = behave(name, batch, outputs, hypotheses, reading, loader.numbers(i, seen, len(outputs)))
+            seen += behavior.n
             if untrained is not None and to_compare and hypotheses.base.name in behavior.prescribed:
                 with precision.forward_context():
                     features = untrained.features(
@@ -157,7 +156,9 @@ def choices(raw: Any, batch: Any, extract: Outputs | None) -> Tensor:
     return found.float() if found.dtype in (torch.float16, torch.bfloat16) else found
 
 
-def behave(name: str, batch: Any, outputs: Tensor, hypotheses: Hypotheses, reading: Reading) -> Behavior:
+def behave(
+    name: str, batch: Any, outputs: Tensor, hypotheses: Hypotheses, reading: Reading, items: Tensor | None = None
+) -> Behavior:
     """Score one batch of outputs by every listed objective.
 
     Args:
@@ -166,6 +167,7 @@ def behave(name: str, batch: Any, outputs: Tensor, hypotheses: Hypotheses, readi
         outputs: ``[n, A]`` or ``[n, ...]``.
         hypotheses: The listed objectives.
         reading: Names the groups and ids.
+        items: ``[n]`` the items' numbers, where this is not the only batch.
 
     Raises:
         ConfigurationError: If a score, target or group label has the wrong shape or range.
@@ -197,7 +199,8 @@ def behave(name: str, batch: Any, outputs: Tensor, hypotheses: Hypotheses, readi
         for label, mask in _group_masks(batch, key, n):
             groups[label] = groups[label] | mask if label in groups else mask  # labels may become the same name
     extremity = _extremity(outputs, discrete).masked_fill(unknown, torch.nan)
-    return Behavior(name, n, scores, frozenset(binary), prescribed, uniform, chosen, groups, ids, extremity)
+    items = torch.arange(n) if items is None else items
+    return Behavior(name, n, items, scores, frozenset(binary), prescribed, uniform, chosen, groups, ids, extremity)
 
 
 def _extremity(outputs: Tensor, discrete: bool) -> Tensor:
@@ -225,6 +228,7 @@ def joined(behaviors: Sequence[Behavior]) -> Behavior:
     return Behavior(
         distribution=first.distribution,
         n=sum(behavior.n for behavior in behaviors),
+        items=torch.cat([behavior.items for behavior in behaviors]),
         scores=_cat([behavior.scores for behavior in behaviors]),
         binary=first.binary,
         prescribed=_cat([behavior.prescribed for behavior in behaviors]),

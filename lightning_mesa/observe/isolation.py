@@ -86,6 +86,20 @@ def buffers(module: nn.Module) -> Iterator[None]:
                 part._non_persistent_buffers_set &= before.keys()
 
 
+def share_buffers(trainer: Any, module: nn.Module) -> None:
+    """Give all processes the buffers of the first: each has BatchNorm statistics of its own between two steps.
+
+    To be called inside :func:`buffers`, on all processes.
+    """
+    if trainer.world_size > 1:
+        with torch.no_grad():
+            for buffer in module.buffers():
+                if 0 not in buffer.stride():  # an expanded one cannot have been written
+                    shared = buffer.detach().contiguous()
+                    torch.distributed.broadcast(shared, src=0)
+                    buffer.copy_(shared)
+
+
 @contextmanager
 def muted_logging(module: nn.Module) -> Iterator[None]:
     """Swallow what a forward pass logs with ``self.log``: it would mix with the user's own training logs."""
@@ -136,6 +150,7 @@ def no_trace(trainer: Any, module: nn.Module, seed: int, *owners: object) -> Ite
             torch.no_grad(),  # not inference_mode: a table cached inside it could not be trained through
         ):
             stack.enter_context(context)
+        share_buffers(trainer, module)
         yield
 
 

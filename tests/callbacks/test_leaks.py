@@ -20,6 +20,7 @@ from lightning_mesa.callbacks import session as session_file
 from lightning_mesa.errors import MesaWarning
 from lightning_mesa.observe import isolation
 from lightning_mesa.observe.isolation import no_trace, random_streams
+from lightning_mesa.observe.loaders import ItemLoader
 from namespace import part, pl
 from neutrality import BATCH_SIZE, Configuration, Images, Looks, baseline, differences, disturbed, monitor, train
 
@@ -72,12 +73,12 @@ def inference_stage(trainer: Any) -> Iterator[None]:
         yield
 
 
-def users_own(items: Any, **_: Any) -> DataLoader:
-    return items
+def users_own(items: Any, **_: Any) -> ItemLoader:
+    return ItemLoader(items, None, 0, 1, whole_batches=False)
 
 
-def plain_loader(items: Any, **_: Any) -> DataLoader:
-    return DataLoader(items.dataset, BATCH_SIZE)
+def plain_loader(items: Any, **_: Any) -> ItemLoader:
+    return users_own(DataLoader(items.dataset, BATCH_SIZE))
 
 
 def take_away(monkeypatch: pytest.MonkeyPatch, **replacements: Callable[..., Any]) -> None:

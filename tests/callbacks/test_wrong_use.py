@@ -1,6 +1,7 @@
 """Wrong use is refused before the first optimizer step, with a message that says what to do."""
 
 from contextlib import suppress
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,7 +12,8 @@ from torch.utils.data import DataLoader, IterableDataset
 import toy
 from lightning_mesa import Alarm, ConfigurationError, LoaderDistribution, Matches, MesaMonitor, NegativeLoss
 from lightning_mesa import ScoreFunction as Score
-from namespace import pl
+from lightning_mesa.callbacks.compat import check_strategy
+from namespace import part, pl
 
 LOADER = toy.shifted()
 
@@ -290,23 +292,13 @@ def test_an_endless_validation_loader_is_not_read_for_ever(tmp_path):
         assert watched.trainer.callback_metrics["mesa/val/n"] == 16
 
 
-@pytest.fixture
-def process_group():
-    """Lightning starts one for DDP."""
-    yield
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
-
-
-@pytest.mark.usefixtures("process_group")
-def test_a_strategy_not_yet_supported_is_refused(tmp_path):
-    assert_refused(
-        tmp_path,
-        r"does not support DDPStrategy with 1 processes yet: train on a single device, Trainer\(devices=1\)",
-        {},
-        strategy="ddp",
-        devices=1,
-    )
+@pytest.mark.parametrize("name", ["FSDPStrategy", "ModelParallelStrategy", "DeepSpeedStrategy", "XLAStrategy"])
+def test_a_strategy_that_shards_the_model_is_refused(name):
+    """Made without their constructors, which want hardware or packages that are not there."""
+    kind = getattr(part("strategies"), name)
+    trainer = SimpleNamespace(strategy=object.__new__(kind))
+    with pytest.raises(ConfigurationError, match=rf"does not support {name}, .*train on a single device or under DDP"):
+        check_strategy(trainer)
 
 
 def test_the_journal_of_a_refused_run_is_not_written(tmp_path):

@@ -31,6 +31,7 @@ def look(shares: dict[str, tuple[float, float]], proxies: tuple[str, ...] = ("co
         behavior = Behavior(
             distribution=where,
             n=N,
+            items=torch.arange(N),
             scores={name: (chosen == target).double() for name, target in targets.items()},
             binary=frozenset(targets),
             prescribed={name: functional.one_hot(target, A).bool() for name, target in targets.items()},

@@ -20,6 +20,7 @@ def _readout(label, model, untrained):
             Behavior(
                 distribution="shifted",
                 n=len(part),
+                items=part,
                 scores={},
                 binary=frozenset({"y"}),
                 prescribed={"y": prescribed["y"][part]},

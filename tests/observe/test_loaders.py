@@ -154,7 +154,8 @@ def test_how_the_user_loads_is_kept():
     )
     ours = item_loader(users, batch_size=4, seed=0)
     for option in ("num_workers", "collate_fn", "timeout", "worker_init_fn", "prefetch_factor", "pin_memory"):
-        assert getattr(ours, option) == getattr(users, option), option
+        assert getattr(ours.loader, option) == getattr(users, option), option
+    ours = ours.loader
     assert ours.multiprocessing_context.get_start_method() == "spawn"
     assert ours.dataset is users.dataset
     assert not ours.persistent_workers  # ours lives for one look
@@ -220,11 +221,50 @@ def test_an_iterable_dataset_is_read_to_its_end(items):
     assert flat(items) == list(range(10))
 
 
-@pytest.mark.parametrize("items", [Stream(10), Never(Stream(10), 4)])
-def test_an_iterable_dataset_cannot_be_shared_between_processes(items):
-    """Each process would read all of it, and every item would count as often as there are processes."""
-    with pytest.raises(ConfigurationError, match="IterableDataset"):
-        item_loader(items, batch_size=4, seed=0, rank=0, world_size=2)
+@pytest.mark.parametrize("world_size", [2, 3])
+@pytest.mark.parametrize("items", [Stream(10), Never(Stream(10), 4), Never(Stream(10), batch_size=None)])
+def test_the_ranks_share_a_stream_item_by_item(items, world_size):
+    shares = [flat(items, rank=rank, world_size=world_size) for rank in range(world_size)]
+    assert shares == [list(range(rank, 10, world_size)) for rank in range(world_size)]
+
+
+# --- Limits and numbers ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+@pytest.mark.parametrize("items", ["a dataset", "a loader", "a batch sampler of torch's", "no batching"])
+def test_a_limit_holds_for_all_ranks_together(items, world_size):
+    """Two batches in all, as on one process: the same items, whoever reads them."""
+    items = WHOLE[items](20)
+    shares = [flat(items, rank=rank, world_size=world_size, limit=2) for rank in range(world_size)]
+    assert sorted(item for share in shares for item in share) == flat(items, limit=2)
+
+
+def test_a_limit_holds_for_a_users_batch_sampler_and_a_stream():
+    assert batches(Never(Numbers(6), batch_sampler=Pairs(6)), limit=2) == [[0, 1], [2, 3]]
+    assert flat(Never(Stream(10), 3), limit=2) == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    "items", [Numbers(11), Never(Numbers(11), 3), Never(Stream(11), 3), Never(Numbers(12), batch_sampler=Pairs(12))]
+)
+def test_an_item_has_the_same_number_whichever_rank_reads_it(items):
+    """Halves of the items are drawn by number."""
+
+    def numbered(rank, world_size):
+        loader, seen, found = item_loader(items, batch_size=4, seed=0, rank=rank, world_size=world_size), 0, {}
+        for i, batch in enumerate(loader):
+            found |= zip(batch.tolist(), loader.numbers(i, seen, len(batch)).tolist(), strict=True)
+            seen += len(batch)
+        return found
+
+    alone = numbered(0, 1)
+    assert len(set(alone.values())) == len(alone)
+    for world_size in (2, 3):
+        shared: dict = {}
+        for rank in range(world_size):
+            shared |= numbered(rank, world_size)
+        assert shared == alone
 
 
 @pytest.mark.parametrize("items", [NoLength(), Never(NoLength(), 2, sampler=RandomSampler(Numbers(3)))])

@@ -1,0 +1,96 @@
+"""Several processes: the same numbers as one process would find, the same decisions, and no hang."""
+
+import pytest
+import torch
+
+import processes
+from lightning_mesa import read_journal
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module", params=[2, 3])
+def watched(request, tmp_path_factory):
+    """A run under the monitor, and the same without it."""
+    folder = tmp_path_factory.mktemp(f"ddp{request.param}")
+    watches = {"on": {"every_n_steps": 3}, "off": None}
+    runs = [processes.run(folder / name, request.param, watch=watch) for name, watch in watches.items()]
+    return folder / "on", *runs
+
+
+def test_training_is_bitwise_the_same(watched):
+    _, on, off = watched
+    for mine, theirs in zip(on, off, strict=True):
+        for name, value in theirs["weights"].items():
+            assert torch.equal(mine["weights"][name], value), name
+        assert mine["step"] == theirs["step"]
+        assert all(map(torch.equal, mine["statistics"], theirs["statistics"]))
+    # BatchNorm statistics are each process's own: the comparison notices if the monitor makes them alike.
+    assert not torch.equal(on[0]["statistics"][2], on[1]["statistics"][2])
+
+
+def test_all_processes_find_the_same_and_what_one_alone_would(watched):
+    folder, on, _ = watched
+    for other in on[1:]:
+        assert other["findings"] == on[0]["findings"]
+        assert other["alerts"] == on[0]["alerts"]
+    assert on[0]["alerts"]
+    findings = read_journal(folder / "log/mesa/findings.jsonl")
+    counted = {
+        f["step"]: f["detail"]["counts"][1]
+        for f in findings
+        if f["quantity"] == "competence" and f["objective"] == "y" and f["distribution"] == "apart"
+    }
+    del counted[0]
+    assert len(counted) > 5
+    assert counted.items() <= dict(on[0]["alone"]).items()
+    scored = [f for f in findings if f["quantity"] == "score"]
+    assert {f["n"] for f in scored if f["distribution"] == "apart"} == {397}
+    assert {f["n"] for f in scored if f["distribution"] == "val"} == {203}
+
+
+def test_each_finding_is_written_once(watched):
+    folder, on, _ = watched
+    alerts = read_journal(folder / "log/mesa/alerts.jsonl")
+    assert [alert["signature"] for alert in alerts] == [alert["signature"] for alert in on[0]["alerts"]]
+
+
+def test_groups_slices_readouts_and_extremes_do_not_depend_on_the_number_of_processes(tmp_path):
+    """The halves of the items that searches and readouts use, too: at the look before training."""
+
+    def first_look(world_size):
+        folder = tmp_path / str(world_size)
+        processes.run(folder, world_size, watch={"groups": ["y", "z"], "proxies": []}, max_steps=1)
+        return [f for f in read_journal(folder / "log/mesa/findings.jsonl") if f["step"] == 0]
+
+    alone = first_look(1)
+    for world_size in (2, 3):
+        for mine, theirs in zip(first_look(world_size), alone, strict=True):
+            assert mine["quantity"] == theirs["quantity"]
+            assert mine["n"] == theirs["n"]
+            for key in ("value", "low", "high"):
+                assert mine[key] == pytest.approx(theirs[key], abs=1e-12), mine
+    assert {"slice", "readout", "extremal_excess"} <= {finding["quantity"] for finding in alone}
+
+
+@pytest.mark.parametrize(("where", "rank"), [("observe", 1), ("report", 0), ("report", 1)])
+def test_an_error_on_one_process_ends_the_monitor_on_all_and_not_the_training(tmp_path, where, rank):
+    watch = {"on_alert": ["checkpoint", "stop"]}
+    found = processes.run(tmp_path, 2, watch=watch, callbacks=[processes.FailsOnOne(where, rank)], max_epochs=3)
+    assert [process["disabled"] for process in found] == [True, True]
+    assert [process["step"] for process in found] == [24, 24]
+
+
+def test_all_processes_stop_at_the_same_step_and_keep_the_healthy_checkpoint(tmp_path):
+    found = processes.run(tmp_path, 2, watch={"on_alert": ["checkpoint", "stop"], "every_n_steps": 3}, max_epochs=20)
+    assert len({process["step"] for process in found}) == 1
+    assert found[0]["step"] < 160
+    assert list((tmp_path / "log/mesa").glob("alert-*.ckpt"))
+
+
+def test_the_budget_is_decided_for_all_processes(tmp_path):
+    watch = {"max_overhead": 0.05, "every_n_steps": 1}
+    found = processes.run(tmp_path, 3, watch=watch, max_epochs=8)
+    assert len({process["stride"] for process in found}) == 1
+    assert found[0]["stride"] > 1
+    assert not any(process["disabled"] for process in found)

@@ -1,0 +1,159 @@
+"""A training in several processes on one machine, and what each of them found."""
+
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
+
+import toy
+from lightning_mesa import LoaderDistribution, MesaMonitor
+from lightning_mesa.callbacks.session import Session
+from lightning_mesa.report.dashboard import Dashboard
+from namespace import Callback, CSVLogger, pl
+
+HERE = Path(__file__).parent
+
+
+class Normed(toy.ToyModel):
+    """With BatchNorm, whose statistics each process has of its own between two steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 4))
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        return F.cross_entropy(self(batch["x"]), batch["y"])
+
+
+class Alone(Callback):
+    """Scores the shifted items on this process alone, with the first process's model, after each step."""
+
+    def __init__(self) -> None:
+        self.counts: list[tuple[int, int]] = []
+        self.statistics: list[Tensor] = []
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
+        self.statistics.append(pl_module.net[1].running_mean.clone())
+        buffers = [buffer.clone() for buffer in pl_module.buffers()]
+        if trainer.world_size > 1:
+            for buffer in pl_module.buffers():
+                torch.distributed.broadcast(buffer, src=0)
+        data = SHIFTED()
+        pl_module.eval()
+        with torch.no_grad():
+            right = int((pl_module(data.x).argmax(1) == data.y).sum())
+        pl_module.train()
+        for buffer, kept in zip(pl_module.buffers(), buffers, strict=True):
+            buffer.copy_(kept)
+        self.counts.append((trainer.global_step, right))
+
+
+class FailsOnOne(Callback):
+    """Makes the monitor fail on one process, from the second step on."""
+
+    def __init__(self, where: str, rank: int) -> None:
+        self.where, self.rank = where, rank
+
+    def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+        if trainer.global_step == 2 and trainer.global_rank == self.rank:
+            owner, name = {"observe": (Session, "_observe"), "report": (Dashboard, "write")}[self.where]
+            setattr(owner, name, _broken)
+
+
+def _broken(*_: Any, **__: Any) -> None:
+    raise OSError("the disk is full")
+
+
+def SHIFTED() -> toy.ToyData:  # noqa: N802
+    return toy.ToyData(397, confounded=False, seed=2)  # shared by two or three, some get one more
+
+
+def monitor(**options: Any) -> MesaMonitor:
+    shifted = {"apart": LoaderDistribution(SHIFTED(), batch_size=50)}
+    return toy.monitor(**{"shifted": shifted} | options)
+
+
+def train(folder: Path, world_size: int, options: dict[str, Any]) -> dict[str, Any]:
+    """Train on this process of several; returns what it found.
+
+    Args:
+        folder: Where to write.
+        world_size: Number of processes.
+        options: ``watch``: whether to attach a monitor, and with which arguments; others go to the trainer.
+    """
+    pl.seed_everything(0, verbose=False)
+    watch = options.pop("watch", {})
+    mesa = None if watch is None else monitor(**watch)
+    alone = Alone()
+    callbacks = [alone, *options.pop("callbacks", [])] + ([] if mesa is None else [mesa])
+    model = Normed()
+    trainer = pl.Trainer(
+        default_root_dir=folder,
+        accelerator="cpu",
+        devices=world_size,
+        strategy="ddp" if world_size > 1 else "auto",
+        callbacks=callbacks,
+        **{
+            "max_epochs": 6,
+            "logger": CSVLogger(folder, name="", version="log"),
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+            "enable_checkpointing": False,
+            "log_every_n_steps": 1,
+        }
+        | options,
+    )
+    trainer.fit(
+        model,
+        DataLoader(toy.ToyData(256, confounded=True), 16),
+        DataLoader(toy.ToyData(203, confounded=True, seed=1), 40),
+    )
+    return {
+        "step": trainer.global_step,
+        "weights": {name: value.clone() for name, value in model.state_dict().items()},
+        "metrics": {key: float(value) for key, value in trainer.callback_metrics.items()},
+        "alone": alone.counts,
+        "statistics": alone.statistics,
+        "alerts": [] if mesa is None else [vars(alert) | {"checkpoint": None} for alert in mesa.alerts],
+        "disabled": mesa is not None and mesa.disabled,
+        "findings": [] if mesa is None or mesa._last is None else [vars(finding) for finding in mesa._last[0]],
+        "stride": None if mesa is None else mesa._timetable.budget.stride,
+    }
+
+
+def run(folder: Path, world_size: int, seconds: float = 120, **options: Any) -> list[dict[str, Any]]:
+    """Train in processes of their own; returns what each of them found, in the order of their ranks.
+
+    Raises:
+        subprocess.TimeoutExpired: If they hang.
+        RuntimeError: If one fails.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "options.pickle").write_bytes(pickle.dumps(options))
+    environment = os.environ | {"PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, __file__, str(folder), str(world_size)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+    )
+    if done.returncode:
+        raise RuntimeError(done.stderr[-4000:])
+    return [pickle.loads((folder / f"rank{rank}.pickle").read_bytes()) for rank in range(world_size)]
+
+
+if __name__ == "__main__":
+    from processes import train  # by the name that pickled objects know
+
+    torch.set_num_threads(1)
+    target = Path(sys.argv[1])
+    found = train(target, int(sys.argv[2]), pickle.loads((target / "options.pickle").read_bytes()))
+    (target / f"rank{os.environ.get('LOCAL_RANK', '0')}.pickle").write_bytes(pickle.dumps(found))
