@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from lightning_utilities.core.rank_zero import rank_zero_info
 
@@ -22,6 +22,7 @@ from lightning_mesa.evidence.alarm import Alarm, Judgement
 from lightning_mesa.objectives import Hypotheses, Objective, ScoreFn, check_name, function_of
 from lightning_mesa.observe.forward import Reading
 from lightning_mesa.observe.isolation import random_streams
+from lightning_mesa.observe.weights import ScoredWeights, Weights
 from lightning_mesa.records import Alert, Finding
 from lightning_mesa.report import publish
 from lightning_mesa.report.dashboard import Dashboard
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 else:
     Callback = callback_base()
     LightningModule = Trainer = Any  # of either Lightning
+
+ON_ERROR = ("disable", "raise")
+WEIGHTS = get_args(Weights)
 
 
 class MesaMonitor(Callback):
@@ -67,6 +71,8 @@ class MesaMonitor(Callback):
             is taken, and the first and the last one always. None takes all, so that the schedule can be reproduced. It
             is as if None where a callback or scheduler monitors a key of the monitor, which must not see old values.
         limit_batches: Look at no more than so many batches of each distribution.
+        weights: ``"raw"``, those that are trained, or ``"averaged"``, the average that Lightning's callback
+            ``WeightAveraging`` keeps.
         on_alert: ``"log"``, ``"checkpoint"``, ``"stop"``, a function ``(alert, trainer, pl_module)``, or a list.
         sinks: Where alerts go beside the log, TensorBoard and ``alerts.jsonl``: functions ``(alert) -> None``, and
             URLs of notification services, such as ``"mailto://..."`` (extra ``notify``). They are called inside a look,
@@ -114,6 +120,7 @@ class MesaMonitor(Callback):
         every_n_steps: int | None = None,
         max_overhead: float | None = 0.05,
         limit_batches: int | None = None,
+        weights: Weights = "raw",
         on_alert: OnAlert = "log",
         sinks: Sequence[str | Sink] = (),
         on_error: Literal["disable", "raise"] = "disable",
@@ -128,8 +135,9 @@ class MesaMonitor(Callback):
         for argument, value in {"every_n_steps": every_n_steps, "limit_batches": limit_batches}.items():
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise ConfigurationError(f"{argument} must be a whole number of at least 1, not {value!r}.")
-        if on_error not in ("disable", "raise"):
-            raise ConfigurationError(f"on_error must be 'disable' or 'raise', not {on_error!r}.")
+        for argument, chosen, known in (("on_error", on_error, ON_ERROR), ("weights", weights, WEIGHTS)):
+            if chosen not in known:
+                raise ConfigurationError(f"{argument} must be {' or '.join(map(repr, known))}, not {chosen!r}.")
         group_keys = () if groups is None else (groups,) if isinstance(groups, (str, int)) else tuple(groups)
         self.reading = Reading(
             function_of(forward, "forward"),
@@ -142,6 +150,7 @@ class MesaMonitor(Callback):
         self.every_n_steps = every_n_steps
         self.limit_batches = limit_batches
         self.max_overhead = max_overhead
+        self.weights = weights
         self.actions = Actions(on_alert)
         self.sinks = Sinks(sinks)
         self.on_error = on_error
@@ -333,11 +342,12 @@ class MesaMonitor(Callback):
         session = self._session
         assert session is not None
         here, first = position(trainer, in_batch=in_batch), self._timetable.looked is None
+        at_end = not (in_batch or first)
         with self._timetable.looking(trainer, here):
             if self._reloads.seen and (changed := session.adapt_to_reload()):
                 rank_zero_info(f"{self.name} from step {trainer.global_step} on: {changed}")
             with random_streams(self.seed):
-                findings = session.measure(self._timetable.number, self.alarm.looks)
+                findings = session.measure(self._timetable.number, self.alarm.looks, at_end=at_end)
                 if first:
                     session.check_identified(findings)
                 with trainer.profiler.profile(f"[{self.name}]judge"):
@@ -429,4 +439,5 @@ class MesaMonitor(Callback):
             self.reading,
             self.limit_batches,
             self.seed,
+            ScoredWeights(trainer, self, self.weights),
         )

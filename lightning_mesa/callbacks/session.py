@@ -24,6 +24,7 @@ from lightning_mesa.observe.freshness import draws_anew
 from lightning_mesa.observe.generators import generators
 from lightning_mesa.observe.isolation import no_trace, random_streams
 from lightning_mesa.observe.loaders import item_loader
+from lightning_mesa.observe.weights import ScoredWeights
 from lightning_mesa.records import Behavior, Finding, Role
 from lightning_mesa.report.progress import progress
 
@@ -47,6 +48,7 @@ class Session:
         reading: How to read batches.
         limit_batches: Read at most so many batches of each distribution at a look.
         seed: Seed of everything random inside a look.
+        weights: Which weights to look at.
 
     Raises:
         ConfigurationError: If a distribution cannot be found.
@@ -63,12 +65,14 @@ class Session:
         reading: Reading,
         limit_batches: int | None,
         seed: int,
+        weights: ScoredWeights,
     ) -> None:
         self.trainer = trainer
         self.pl_module = pl_module
         self.name = name
         self.hypotheses = hypotheses
         self.seed = seed
+        self.weights = weights
         self.limit_batches = limit_batches
         if trainer.fast_dev_run:
             self.limit_batches = min(int(trainer.fast_dev_run), limit_batches or int(trainer.fast_dev_run))
@@ -115,21 +119,25 @@ class Session:
         """When to look in this fit."""
         return Schedule.plan(self.trainer, every_n_steps)
 
-    def measure(self, look: int, looks_planned: int | None) -> list[Finding]:
+    def measure(self, look: int, looks_planned: int | None, *, at_end: bool = False) -> list[Finding]:
         """Observe every distribution, one forward pass per item, and measure what was seen.
 
         Args:
             look: Number of the look.
             looks_planned: How many there will be; both are recorded with the findings.
+            at_end: Whether ``on_train_end`` is running.
 
         Raises:
             ConfigurationError: If a distribution is empty, or cannot be read as the objectives need it.
         """
         trainer = self.trainer
-        with trainer.profiler.profile(f"[{self.name}]observe"):
+        with (
+            trainer.profiler.profile(f"[{self.name}]observe"),
+            self.weights.inside(self.pl_module, at_end=at_end) as weights,
+        ):
             measures = self._observed()
         labels = {where: regime.label for where, regime in self.data_regimes.items()}
-        stamp = Stamp(trainer.global_step, trainer.current_epoch, self.roles, look, looks_planned, labels)
+        stamp = Stamp(trainer.global_step, trainer.current_epoch, self.roles, look, looks_planned, labels, weights)
         findings: list[Finding] = []
         with trainer.profiler.profile(f"[{self.name}]measure"):
             for measure in measures:

@@ -26,6 +26,7 @@ class Stamp:
             run can be judged again at the level it had.
         looks_planned: Number of looks in the run, None where that is not known; recorded with the gap.
         data_regimes: Distribution name -> data regime, where it is not "reused".
+        weights: Which weights were looked at, ``"raw"`` or ``"averaged"``; recorded with the gap.
     """
 
     step: int
@@ -34,6 +35,7 @@ class Stamp:
     look: int | None = None
     looks_planned: int | None = None
     data_regimes: Mapping[str, str] = field(default_factory=dict)
+    weights: str = "raw"
 
     @property
     def reference(self) -> str:
