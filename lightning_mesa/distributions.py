@@ -12,6 +12,7 @@ from lightning_mesa.objectives import check_name, function_of
 
 Inputs: TypeAlias = str | int | Sequence[str]
 Forward: TypeAlias = Callable[[Any, Any], Any] | str
+Where: TypeAlias = str | Mapping[str, Any] | Callable[[Any], Any]
 Items: TypeAlias = DataLoader[Any] | Dataset[Any]
 if TYPE_CHECKING:
     Source: TypeAlias = Items | Callable[[], Items] | str
@@ -25,6 +26,7 @@ _FOUND_LATE = re.compile(r"val(/.+)?|(datamodule|model)\..+")
 RESERVED = ("gap", "base", "search", "alert", "overhead", "age_steps", "disabled")
 
 
+CONFLICT = "conflict"
 DATA_REGIMES = ("auto", "fresh", "reused", "adaptive")
 
 
@@ -43,6 +45,9 @@ class LoaderDistribution:
         inputs: The model's input in the batch, where it differs from the monitor's.
         ids: Key or index of ``[n]`` integer ids in the batch. Where the reference and a shifted distribution
             both have ids and hold the same ones, the gap is measured on pairs, with narrower limits.
+        where: Which of the items: a mapping from keys of the batch to labels that they must have; ``"conflict"``, those
+            on which base and a proxy prescribe different choices; or a function ``batch -> [n]`` bool. Distributions of
+            the same source share one forward pass per item.
         batch_size: Batch size for a Dataset; a DataLoader has its own.
         data_regime: ``"reused"``: the same held-out items at every look. ``"fresh"``: new items at every look, drawn
             from random streams that advance. ``"adaptive"``: values measured on them may change the training, or chose
@@ -61,6 +66,7 @@ class LoaderDistribution:
         forward: Forward | None = None,
         inputs: Inputs | None = None,
         ids: str | int | None = None,
+        where: Where | None = None,
         batch_size: int = 256,
         data_regime: str = "auto",
     ) -> None:
@@ -74,6 +80,7 @@ class LoaderDistribution:
         self.forward = function_of(forward, "forward")
         self.inputs = inputs
         self.ids = ids
+        self.where = _where(where)
         self.batch_size = batch_size
         self.data_regime = data_regime
 
@@ -100,6 +107,19 @@ class LoaderDistribution:
             f"{self.source!r} gives {type(found).__name__}: a distribution is a DataLoader, a Dataset, a function "
             "without arguments that returns either, or a name like 'val' or 'datamodule.recolored_dataloader'."
         )
+
+
+def _where(where: Where | None) -> Where | None:
+    if is_path(where):
+        where = function_of(where, "where")
+    if where is None or where == CONFLICT or callable(where):
+        return where
+    if isinstance(where, Mapping) and where:
+        return dict(where)
+    raise ConfigurationError(
+        f"where must be {CONFLICT!r}, a mapping from keys of the batch to labels, or a function batch -> [n] bool, not "
+        f"{where!r}."
+    )
 
 
 OneDistribution: TypeAlias = LoaderDistribution | Source

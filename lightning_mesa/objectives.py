@@ -323,6 +323,11 @@ class Hypotheses:
         return len(self.scored) == 1
 
 
+def conflicting(by_base: Tensor, by_proxy: Tensor) -> Tensor:
+    """``[n]`` bool: the items on which no choice serves both, of ``[n, A]`` what each prescribes."""
+    return by_base.any(1) & by_proxy.any(1) & ~(by_base & by_proxy).any(1)
+
+
 def as_objective(objective: Objective | ScoreFn | str) -> Objective:
     """Wrap a function ``(batch, outputs) -> [n]`` with scores in [0, 1] as an objective; leave objectives.
 

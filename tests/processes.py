@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 import toy
 from lightning_mesa import LoaderDistribution, MesaMonitor
-from lightning_mesa.callbacks.session import Session
+from lightning_mesa.callbacks.source import Source
 from lightning_mesa.report.dashboard import Dashboard
 from namespace import Callback, CSVLogger, pl
 
@@ -63,7 +63,7 @@ class FailsOnOne(Callback):
 
     def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
         if trainer.global_step == 2 and trainer.global_rank == self.rank:
-            owner, name = {"observe": (Session, "_observe"), "report": (Dashboard, "write")}[self.where]
+            owner, name = {"observe": (Source, "behaviors"), "report": (Dashboard, "write")}[self.where]
             setattr(owner, name, _broken)
 
 

@@ -1,38 +1,27 @@
 """One call of the trainer: the distributions that were found, and a look at them."""
 
-import random
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from torch.utils.data import DataLoader
-
 from lightning_mesa.callbacks.compat import find, validation_datasets
-from lightning_mesa.callbacks.data_regimes import Place, after_reload, at_start, in_words
+from lightning_mesa.callbacks.data_regimes import DataRegime, Place, after_reload, at_start, in_words
 from lightning_mesa.callbacks.processes import gather, together
 from lightning_mesa.callbacks.schedule import Schedule
+from lightning_mesa.callbacks.source import Source, batches_in
 from lightning_mesa.distributions import Items, LoaderDistribution, named_distributions
 from lightning_mesa.errors import ConfigurationError
 from lightning_mesa.measures import MEASURES, Measure, Stamp
 from lightning_mesa.objectives import Hypotheses
 from lightning_mesa.observe.features import UntrainedCopy
-from lightning_mesa.observe.forward import Reading, joined, observe
-from lightning_mesa.observe.freshness import draws_anew
+from lightning_mesa.observe.forward import Reading
 from lightning_mesa.observe.generators import generators
 from lightning_mesa.observe.isolation import no_trace, random_streams
-from lightning_mesa.observe.loaders import item_loader
 from lightning_mesa.observe.weights import ScoredWeights
 from lightning_mesa.records import Behavior, Finding, Role
-from lightning_mesa.report.progress import progress
-
-CHUNK = 100_000
-"""Items times choices that are measured at once."""
-
-ENDLESS = 100_000
-"""A stream without a length that has given more items than this is taken for one that never ends."""
 
 
 class Session:
@@ -81,39 +70,30 @@ class Session:
             if shifted is None:
                 shifted = _offered(trainer, pl_module)
                 check_apart(reference, shifted)
-            distributions = {**reference, **shifted}
-            self.items: dict[str, Items] = {
+            self.distributions = {**reference, **shifted}
+            found = {
                 where: distribution.resolve(lambda key: find(trainer, pl_module, key))
-                for where, distribution in distributions.items()
+                for where, distribution in self.distributions.items()
             }
             validation = validation_datasets(trainer)
-        self.limits = {
-            where: _limit(self.limit_batches, distributions[where].source, items, trainer.limit_val_batches)
-            for where, items in self.items.items()
-        }
         roles: dict[str, Role] = dict.fromkeys(reference, "reference")
         self.roles = roles | dict.fromkeys(shifted, "shifted")
-        self.batch_sizes = {where: distribution.batch_size for where, distribution in distributions.items()}
-        self.places = {
-            where: Place(where, self.roles[where], distribution.data_regime, _number(validation, self.items[where]))
-            for where, distribution in distributions.items()
-        }
-        with no_trace(trainer, pl_module, seed, *self.items.values()):
-            self.data_regimes = {
-                where: at_start(trainer, name, place, partial(draws_anew, self.items[where], seed, self._most(where)))
-                for where, place in self.places.items()
-            }
+        sources = [self._source(found, names, reading) for names in self._of_one_pass(found)]
+        self.places: dict[str, Place] = {}
+        self.data_regimes: dict[str, DataRegime] = {}
+        with no_trace(trainer, pl_module, seed, *found.values()):
+            for source in sources:
+                number = next((i for i, held in enumerate(validation) if held is source.dataset), None)
+                for where in source.parts:
+                    declared = self.distributions[where].data_regime
+                    place = self.places[where] = Place(where, self.roles[where], declared, number)
+                    self.data_regimes[where] = at_start(trainer, name, place, partial(source.draws_anew, seed))
+        self.sources = [
+            replace(source, fresh=any(self.data_regimes[where].label == "fresh" for where in source.parts))
+            for source in sources
+        ]
         # Without another objective, only its features can tell what the model is still capable of.
         self.untrained = UntrainedCopy(trainer, pl_module, seed) if hypotheses.base_alone else None
-        self.readings = {
-            where: replace(
-                reading,
-                forward=distribution.forward or reading.forward,
-                inputs=reading.inputs if distribution.inputs is None else distribution.inputs,
-                ids=distribution.ids,
-            )
-            for where, distribution in distributions.items()
-        }
 
     def plan(self, every_n_steps: int | None) -> Schedule:
         """When to look in this fit."""
@@ -146,40 +126,51 @@ class Session:
 
     def _observed(self) -> list[Measure]:
         """The measures, with everything that all processes have seen."""
-        trainer, started = self.trainer, time.perf_counter()
         own = [measure(self.hypotheses) for measure in MEASURES]
-        seen = dict.fromkeys(self.items, 0)
-        with together(trainer), no_trace(trainer, self.pl_module, self.seed, *self.items.values()):
-            for where in self.items:
-                with self._streams(where):
-                    for behavior in _in_chunks(self._observe(where, self.limits[where], started)):
-                        seen[where] += behavior.n
-                        self._check_end(where, seen[where])
-                        for measure in own:
-                            measure.update(behavior)
+        seen = dict.fromkeys(self.distributions, 0)
+        with self._alone_together():
+            for behavior in self._behaviors(self.sources):
+                seen[behavior.distribution] += behavior.n
+                for measure in own:
+                    measure.update(behavior)
         self._check_seen(seen)
-        if trainer.world_size == 1:
+        if self.trainer.world_size == 1:
             return own
         merged = [measure(self.hypotheses) for measure in MEASURES]
-        for accumulated in gather(trainer, [measure.accumulated() for measure in own]):
+        for accumulated in gather(self.trainer, [measure.accumulated() for measure in own]):
             for measure, part in zip(merged, accumulated, strict=True):
                 measure.merge(measure.holding(part))
         return merged
 
     def rehearse(self) -> None:
-        """Read one batch of each distribution, so that what cannot be read is refused before a resumed training.
+        """Read one batch of each source, so that what cannot be read is refused before a resumed training.
 
         Raises:
             ConfigurationError: As :meth:`measure`.
         """
-        trainer, started = self.trainer, time.perf_counter()
-        seen = {}
-        with together(trainer), no_trace(trainer, self.pl_module, self.seed, *self.items.values()):
-            for where in self.items:
-                # One batch of each process.
-                behaviors = self._observe(where, trainer.world_size, started)
-                seen[where] = sum(behavior.n for behavior in behaviors)
+        seen = dict.fromkeys(self.distributions, 0)
+        with self._alone_together():
+            for source in self.sources:
+                for behavior in self._behaviors([replace(source, limit=self.trainer.world_size)]):
+                    seen |= dict.fromkeys(source.parts, behavior.n + seen[behavior.distribution])
         self._check_seen(seen)
+
+    def _behaviors(self, sources: Iterable[Source]) -> Iterator[Behavior]:
+        started = time.perf_counter()
+        for source in sources:
+            untrained = self.untrained if "shifted" in map(self.roles.get, source.parts) else None
+            for behavior in source.behaviors(
+                self.trainer, self.pl_module, self.hypotheses, self.seed, untrained, self.name, started
+            ):
+                is_shifted = self.roles[behavior.distribution] == "shifted"
+                yield behavior if is_shifted else replace(behavior, features=None)
+
+    @contextmanager
+    def _alone_together(self) -> Iterator[None]:
+        """Leave no trace, and fail on all processes if one fails."""
+        owners = [source.items for source in self.sources]
+        with together(self.trainer), no_trace(self.trainer, self.pl_module, self.seed, *owners):
+            yield
 
     def check_identified(self, findings: Iterable[Finding]) -> None:
         """Refuse distributions on none of which base and a proxy disagree, once all items have been seen.
@@ -188,7 +179,7 @@ class Session:
             ConfigurationError: Then no look can tell them apart.
         """
         conflicts = [finding.n for finding in findings if finding.quantity == "conflict"]
-        if conflicts and not any(conflicts) and set(self.limits.values()) == {None}:
+        if conflicts and not any(conflicts) and all(source.limit is None for source in self.sources):
             base, proxies = self.hypotheses.base.name, [proxy.name for proxy in self.hypotheses.proxies]
             raise ConfigurationError(
                 f"no distribution has an item on which {base!r} and {' or '.join(map(repr, proxies))} prescribe "
@@ -211,61 +202,43 @@ class Session:
         self.data_regimes |= new
         return in_words(new)
 
-    def _most(self, where: str) -> int | None:
-        """How many items a look reads at most, where that is limited."""
-        items, limit = self.items[where], self.limits[where]
-        batch_size = items.batch_size if isinstance(items, DataLoader) else self.batch_sizes[where]
-        return None if limit is None or batch_size is None else limit * batch_size
-
-    def _check_end(self, where: str, seen: int) -> None:
-        if seen > ENDLESS and _batches(self.items[where], self.limits[where]) is None:
-            raise ConfigurationError(
-                f"distribution {where!r} has no length and has given {seen} items so far, so it may never end: pass "
-                "limit_batches=, or give the dataset __len__."
-            )
-
     def _check_seen(self, seen: Mapping[str, int]) -> None:
-        for where in self.items:
-            if not sum(of_one[where] for of_one in gather(self.trainer, seen)):
-                raise ConfigurationError(f"distribution {where!r} is empty: there is no item to look at.")
+        everybodys = gather(self.trainer, seen)
+        for where, distribution in self.distributions.items():
+            if not sum(of_one[where] for of_one in everybodys):
+                rest = "" if distribution.where is None else f" where {distribution.where!r} holds"
+                raise ConfigurationError(f"distribution {where!r} is empty: there is no item{rest} to look at.")
 
-    def _seed(self, where: str) -> int:
-        """The same at every look, unless the items are to be new ones."""
-        if not self._fresh(where):
-            return self.seed
-        # Distributions draw independently of each other, unless ids say that their items are the same.
-        stream = where if self.readings[where].ids is None else ""
-        return random.Random(f"{self.seed}/{stream}/{self.trainer.global_step}").getrandbits(32)
+    def _of_one_pass(self, found: Mapping[str, Items]) -> list[list[str]]:
+        """The distributions whose items are read together: those of one source, read in one way."""
+        together: dict[tuple[object, ...], list[str]] = {}
+        for where, items in found.items():
+            one = self.distributions[where]
+            key = (id(items), one.forward, str(one.inputs), one.ids, one.batch_size)
+            together.setdefault(key, []).append(where)
+        for names in together.values():
+            fresh = [where for where in names if self.distributions[where].data_regime == "fresh"]
+            if fresh and len(names) > 1:
+                raise ConfigurationError(
+                    f"distributions {' and '.join(map(repr, names))} share their items, and evidence from {fresh[0]!r} "
+                    "adds up over looks only if its items are its own: give each a source of its own."
+                )
+        return list(together.values())
 
-    def _fresh(self, where: str) -> bool:
-        return self.data_regimes[where].label == "fresh"
-
-    @contextmanager
-    def _streams(self, where: str) -> Iterator[None]:
-        """Seed what the items draw from; generators of their own go on, unless the items are to be new ones."""
-        seed = self._seed(where)
-        with random_streams(seed), generators(self.items[where], seed=seed) if self._fresh(where) else nullcontext():
-            yield
-
-    def _observe(self, where: str, limit_batches: int | None, started: float) -> Iterable[Behavior]:
-        loader = item_loader(
-            self.items[where],
-            batch_size=self.batch_sizes[where],
-            seed=self._seed(where),
-            limit=limit_batches,
-            rank=self.trainer.global_rank,
-            world_size=self.trainer.world_size,
+    def _source(self, found: Mapping[str, Items], names: Sequence[str], reading: Reading) -> Source:
+        first, items = self.distributions[names[0]], found[names[0]]
+        return Source(
+            items,
+            {where: self.distributions[where].where for where in names},
+            replace(
+                reading,
+                forward=first.forward or reading.forward,
+                inputs=reading.inputs if first.inputs is None else first.inputs,
+                ids=first.ids,
+            ),
+            first.batch_size,
+            _limit(self.limit_batches, first.source, items, self.trainer.limit_val_batches),
         )
-        behaviors = observe(
-            self.trainer,
-            self.pl_module,
-            where,
-            loader,
-            self.hypotheses,
-            self.readings[where],
-            self.untrained if self.roles[where] == "shifted" else None,
-        )
-        return progress(self.trainer, behaviors, f"{self.name}: {where}", _batches(loader, None), started)
 
 
 def check_apart(reference: Iterable[str], shifted: Iterable[str]) -> None:
@@ -276,19 +249,6 @@ def check_apart(reference: Iterable[str], shifted: Iterable[str]) -> None:
     """
     for name in set(reference) & set(shifted):
         raise ConfigurationError(f"{name!r} names a reference and a shifted distribution: give them different names.")
-
-
-def _in_chunks(behaviors: Iterable[Behavior]) -> Iterator[Behavior]:
-    """Join small batches: a measure's work is per call more than per item."""
-    chunk: list[Behavior] = []
-    for behavior in behaviors:
-        chunk.append(behavior)
-        choices = max((p.shape[1] for p in behavior.prescribed.values()), default=1)
-        if sum(b.n for b in chunk) * choices >= CHUNK:
-            yield joined(chunk)
-            chunk = []
-    if chunk:
-        yield joined(chunk)
 
 
 def _offered(trainer: Any, pl_module: Any) -> dict[str, LoaderDistribution]:
@@ -302,22 +262,9 @@ def _offered(trainer: Any, pl_module: Any) -> dict[str, LoaderDistribution]:
     )
 
 
-def _number(validation: Sequence[object], items: Items) -> int | None:
-    """Number of the validation loader that holds the same items."""
-    dataset = items.dataset if isinstance(items, DataLoader) else items
-    return next((i for i, held in enumerate(validation) if held is dataset), None)
-
-
 def _limit(limit_batches: int | None, source: object, items: Items, limit_val_batches: int | float) -> int | None:
     """Validation data without a length may be endless: then the trainer's own limit holds."""
     named = isinstance(source, str) and source.partition("/")[0] == "val"
-    if not (named and isinstance(limit_val_batches, int) and _batches(items, None) is None):
+    if not (named and isinstance(limit_val_batches, int) and batches_in(items) is None):
         return limit_batches
     return min(limit_batches or limit_val_batches, limit_val_batches)
-
-
-def _batches(loader: Any, limit: int | None) -> int | None:
-    try:
-        return len(loader) if limit is None else min(limit, len(loader))
-    except TypeError:
-        return limit

@@ -7,6 +7,7 @@ import torch
 from lightning_mesa.competence import Best, Competence, best_constant, limits
 from lightning_mesa.intervals import Estimate, Mean
 from lightning_mesa.measures.measure import LEVEL, Measure, Stamp
+from lightning_mesa.objectives import conflicting
 from lightning_mesa.records import Behavior, Finding
 
 
@@ -39,10 +40,7 @@ class Capability(Measure):
         if not proxies:
             return
         by_base = behavior.prescribed[base]
-        conflicts = {
-            name: by_base.any(1) & behavior.prescribed[name].any(1) & ~(by_base & behavior.prescribed[name]).any(1)
-            for name in proxies
-        }
+        conflicts = {name: conflicting(by_base, behavior.prescribed[name]) for name in proxies}
         for name, conflict in conflicts.items():
             shares = [conflict, conflict & follows[base], conflict & follows[name]]
             self.add((where, "conflict", name), torch.stack(shares).sum(1))

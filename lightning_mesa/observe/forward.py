@@ -10,12 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_mesa.distributions import Inputs
+from lightning_mesa.distributions import Inputs, Where
 from lightning_mesa.errors import ConfigurationError
 from lightning_mesa.objectives import Hypotheses, Objective, pick
 from lightning_mesa.observe.features import MAX_ITEMS, UntrainedCopy, linear_inputs
 from lightning_mesa.observe.loaders import ItemLoader
-from lightning_mesa.records import Behavior, Features
+from lightning_mesa.observe.parts import chosen, part_of
+from lightning_mesa.records import Behavior
 
 Outputs = Callable[[Any, Any], Any]
 
@@ -48,25 +49,25 @@ class Reading:
 def observe(
     trainer: Any,
     pl_module: Any,
-    name: str,
+    parts: Mapping[str, Where | None],
     loader: ItemLoader,
     hypotheses: Hypotheses,
     reading: Reading,
     untrained: UntrainedCopy | None = None,
 ) -> Iterator[Behavior]:
-    """Run the model over a distribution, one forward pass per batch; to be iterated inside ``no_trace``.
+    """Run the model over items, one forward pass per batch; to be iterated inside ``no_trace``.
 
     Args:
         trainer: The Lightning trainer, for its device and precision.
         pl_module: The LightningModule.
-        name: Name of the distribution.
+        parts: The distributions that these items make up: name -> which of them belong to it, None for all.
         loader: The items, from :func:`~lightning_mesa.observe.loaders.item_loader`.
         hypotheses: The listed objectives.
         reading: How to read the batches.
         untrained: To compare the features of the first items with; each of these costs a pass of the copy.
 
     Yields:
-        The behavior on each batch.
+        The behavior on each batch and part.
 
     Raises:
         ConfigurationError: If a batch, the model's outputs or a score is not as the objectives need it.
@@ -80,7 +81,7 @@ def observe(
             with precision.forward_context(), linear_inputs(pl_module if to_compare else None) as read:
                 raw = call_model(pl_module, batch, reading)
             outputs = choices(raw, batch, reading.outputs)
-            behavior = behave(name, batch, outputs, hypotheses, reading, loader.numbers(i, seen, len(outputs)))
+            behavior = behave("", batch, outputs, hypotheses, reading, loader.numbers(i, seen, len(outputs)))
             seen += behavior.n
             if untrained is not None and to_compare and hypotheses.base.name in behavior.prescribed:
                 with precision.forward_context():
@@ -95,9 +96,10 @@ def observe(
                     raw = call_model(pl_module, cued_batch, reading)
                 cued = _base_score(hypotheses.base, batch, choices(raw, cued_batch, reading.outputs), behavior.n)
                 behavior = replace(behavior, cued=cued)
-            yield behavior
+            for name, where in parts.items():
+                yield part_of(behavior, name, None if where is None else chosen(where, batch, behavior, hypotheses))
     except ConfigurationError as error:
-        raise ConfigurationError(f"distribution {name!r}: {error}") from error
+        raise ConfigurationError(f"distribution {' and '.join(map(repr, parts))}: {error}") from error
 
 
 def call_model(pl_module: Any, batch: Any, reading: Reading) -> Any:
@@ -217,48 +219,6 @@ def _extremity(outputs: Tensor, discrete: bool) -> Tensor:
         values = (values - mean).masked_fill(~finite, 0.0)
     extremity: Tensor = torch.linalg.vector_norm(values, dim=1)
     return extremity.double().cpu()
-
-
-def joined(behaviors: Sequence[Behavior]) -> Behavior:
-    """Several batches of one distribution as one."""
-    if len(behaviors) == 1:
-        return behaviors[0]
-    first = behaviors[0]
-    groups = {label for behavior in behaviors for label in behavior.groups}
-    return Behavior(
-        distribution=first.distribution,
-        n=sum(behavior.n for behavior in behaviors),
-        items=torch.cat([behavior.items for behavior in behaviors]),
-        scores=_cat([behavior.scores for behavior in behaviors]),
-        binary=first.binary,
-        prescribed=_cat([behavior.prescribed for behavior in behaviors]),
-        uniform_scores=_cat([behavior.uniform_scores for behavior in behaviors]),
-        chosen=_cat_some([behavior.chosen for behavior in behaviors]),
-        groups={
-            label: torch.cat([b.groups.get(label, torch.zeros(b.n, dtype=torch.bool)) for b in behaviors])
-            for label in groups
-        },
-        ids=_cat_some([behavior.ids for behavior in behaviors]),
-        extremity=_cat_some([behavior.extremity for behavior in behaviors]),
-        cued=_cat_some([behavior.cued for behavior in behaviors]),
-        features=_joined_features([b.features for b in behaviors if b.features is not None]),
-    )
-
-
-def _cat(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-
-
-def _cat_some(parts: Sequence[Tensor | None]) -> Tensor | None:
-    there = [part for part in parts if part is not None]
-    return torch.cat(there) if there else None
-
-
-def _joined_features(parts: Sequence[Features | str]) -> Features | str | None:
-    known = [part for part in parts if isinstance(part, Features)]
-    if len(known) < len(parts) or not known:
-        return next((part for part in parts if isinstance(part, str)), None)
-    return Features(torch.cat([part.model for part in known]), torch.cat([part.untrained for part in known]))
 
 
 def _base_score(base: Objective, batch: Any, outputs: Tensor, n: int) -> Tensor:

@@ -11,7 +11,7 @@ import neutrality
 import toy
 from lightning_mesa import ConfigurationError, LoaderDistribution
 from lightning_mesa.callbacks import monitor as monitor_module
-from lightning_mesa.callbacks import session as session_module
+from lightning_mesa.callbacks import source as source_module
 from lightning_mesa.callbacks.data_regimes import Reloads
 from namespace import Callback, EarlyStopping, ModelCheckpoint
 
@@ -347,8 +347,8 @@ def test_a_map_style_dataset_is_drawn_anew_only_if_that_is_declared(tmp_path, da
 
 
 def test_a_stream_without_an_end_is_refused_unless_batches_are_limited(tmp_path, monkeypatch):
-    monkeypatch.setattr(session_module, "ENDLESS", 2_000)
-    monkeypatch.setattr(session_module, "CHUNK", 1_000)
+    monkeypatch.setattr(source_module, "ENDLESS", 2_000)
+    monkeypatch.setattr(source_module, "CHUNK", 1_000)
     endless = {"drawn": Drawn(endless=True)}
     with pytest.raises(ConfigurationError, match=r"'drawn' has no length and has given .* pass limit_batches="):
         toy.fit(tmp_path, toy.monitor(shifted=endless))

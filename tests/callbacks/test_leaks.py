@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 
 from lightning_mesa.callbacks import monitor as monitor_file
 from lightning_mesa.callbacks import session as session_file
+from lightning_mesa.callbacks import source as source_file
 from lightning_mesa.errors import MesaWarning
 from lightning_mesa.observe import isolation
 from lightning_mesa.observe.isolation import no_trace, random_streams
@@ -84,7 +85,7 @@ def plain_loader(items: Any, **_: Any) -> ItemLoader:
 def take_away(monkeypatch: pytest.MonkeyPatch, **replacements: Callable[..., Any]) -> None:
     """Replace functions of the monitor wherever they are used."""
     for name, replacement in replacements.items():
-        rooms = [room for room in (isolation, session_file, monitor_file) if hasattr(room, name)]
+        rooms = [room for room in (isolation, session_file, source_file, monitor_file) if hasattr(room, name)]
         assert rooms
         for room in rooms:
             monkeypatch.setattr(room, name, replacement)

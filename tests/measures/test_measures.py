@@ -8,7 +8,8 @@ from torch.nn import functional
 
 from lightning_mesa.measures import MEASURES, Capability, ObjectiveGap, Stamp
 from lightning_mesa.objectives import Hypotheses, Matches, ScoreFunction
-from lightning_mesa.observe.forward import Reading, behave, joined
+from lightning_mesa.observe.forward import Reading, behave
+from lightning_mesa.observe.parts import joined
 
 STAMP = Stamp(step=4, epoch=2, roles={"val": "reference", "apart": "shifted"})
 BASE = torch.tensor([0, 1, 2, 3, 0, 1, 2, 3])

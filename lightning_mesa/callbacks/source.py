@@ -1,0 +1,137 @@
+"""Items that are read in one pass, and the distributions that they make up."""
+
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+from torch.utils.data import DataLoader, Dataset
+
+from lightning_mesa.distributions import Items, Where
+from lightning_mesa.errors import ConfigurationError
+from lightning_mesa.objectives import Hypotheses
+from lightning_mesa.observe.features import UntrainedCopy
+from lightning_mesa.observe.forward import Reading, observe
+from lightning_mesa.observe.freshness import draws_anew
+from lightning_mesa.observe.generators import generators
+from lightning_mesa.observe.isolation import random_streams
+from lightning_mesa.observe.loaders import ItemLoader, item_loader
+from lightning_mesa.observe.parts import joined
+from lightning_mesa.records import Behavior
+from lightning_mesa.report.progress import progress
+
+CHUNK = 100_000
+"""Items times choices that are measured at once."""
+
+ENDLESS = 100_000
+"""A stream without a length that has given more items than this is taken for one that never ends."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Items that are read in one pass, and the distributions that they make up.
+
+    Attributes:
+        items: The user's DataLoader or Dataset.
+        parts: The distributions: name -> which of the items belong to it, None for all.
+        reading: How to read batches.
+        batch_size: Batch size for a Dataset.
+        limit: Read at most so many batches.
+        fresh: Whether the items are to be new ones at every look.
+    """
+
+    items: Items
+    parts: Mapping[str, Where | None]
+    reading: Reading
+    batch_size: int
+    limit: int | None
+    fresh: bool = False
+
+    @property
+    def dataset(self) -> "Dataset[Any]":
+        """The items themselves."""
+        return self.items.dataset if isinstance(self.items, DataLoader) else self.items
+
+    def draws_anew(self, seed: int) -> bool:
+        """Whether its items are new where the seed is; not those that several distributions share."""
+        size = self.items.batch_size if isinstance(self.items, DataLoader) else self.batch_size
+        most = None if self.limit is None or size is None else self.limit * size
+        return len(self.parts) == 1 and draws_anew(self.items, seed, most)
+
+    def behaviors(
+        self,
+        trainer: Any,
+        pl_module: Any,
+        hypotheses: Hypotheses,
+        seed: int,
+        untrained: UntrainedCopy | None,
+        title: str,
+        started: float,
+    ) -> Iterator[Behavior]:
+        """This process's share of the behavior on each part, batches joined; to be iterated inside ``no_trace``.
+
+        Args:
+            trainer: The trainer.
+            pl_module: The LightningModule.
+            hypotheses: The listed objectives.
+            seed: Seed of everything random.
+            untrained: To compare features with.
+            title: What to show beside a progress bar.
+            started: When the look began.
+
+        Raises:
+            ConfigurationError: If a batch cannot be read as the objectives need it, or there is no end to them.
+        """
+        # Sources draw independently of each other, unless ids say that their items are the same.
+        names = "" if self.reading.ids is not None else "/".join(self.parts)
+        if self.fresh:
+            seed = random.Random(f"{seed}/{names}/{trainer.global_step}").getrandbits(32)
+        with self._streams(seed):
+            loader = item_loader(
+                self.items,
+                batch_size=self.batch_size,
+                seed=seed,
+                limit=self.limit,
+                rank=trainer.global_rank,
+                world_size=trainer.world_size,
+            )
+            behaviors = observe(trainer, pl_module, self.parts, loader, hypotheses, self.reading, untrained)
+            title = f"{title}: {', '.join(self.parts)}"
+            yield from self._in_chunks(progress(trainer, behaviors, title, batches_in(loader), started))
+
+    @contextmanager
+    def _streams(self, seed: int) -> Iterator[None]:
+        """Seed what the items draw from; generators of their own go on, unless the items are to be new ones."""
+        with random_streams(seed), generators(self.items, seed=seed) if self.fresh else nullcontext():
+            yield
+
+    def _in_chunks(self, behaviors: Iterator[Behavior]) -> Iterator[Behavior]:
+        """Join small batches of each part: a measure's work is per call more than per item."""
+        chunks: dict[str, list[Behavior]] = {name: [] for name in self.parts}
+        read = 0
+        for behavior in behaviors:
+            read += max(1, behavior.n)  # a predicate may choose none
+            self._check_end(read)
+            chunk = chunks[behavior.distribution]
+            chunk.append(behavior)
+            choices = max((p.shape[1] for p in behavior.prescribed.values()), default=1)
+            if sum(b.n for b in chunk) * choices >= CHUNK:
+                yield joined(chunk)
+                chunk.clear()
+        yield from (joined(chunk) for chunk in chunks.values() if chunk)
+
+    def _check_end(self, read: int) -> None:
+        if read > ENDLESS and self.limit is None and batches_in(self.items) is None:
+            raise ConfigurationError(
+                f"distribution {' and '.join(map(repr, self.parts))} has no length and has given {read} items so far, "
+                "so it may never end: pass limit_batches=, or give the dataset __len__."
+            )
+
+
+def batches_in(loader: "ItemLoader | Items") -> int | None:
+    """How many batches (or items, of a Dataset) there are, None where that is not known."""
+    try:
+        return len(loader)  # type: ignore[arg-type]
+    except TypeError:
+        return None
