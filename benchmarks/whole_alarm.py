@@ -145,7 +145,7 @@ def run(cell: str, seed: int, looks: int, regime: str) -> bool:
                 measure.update(behavior)
         found = []
         for measure in measures:
-            found += measure.compute(Stamp(look, 0, roles, look + 1, looks, dict.fromkeys(roles, regime)), found)
+            found += measure.compute(Stamp(look, 0, roles, look + 1, looks, 0, dict.fromkeys(roles, regime)), found)
         raised = {(alert.signature, alert.distribution) for alert in alarm.judge(found).alerts}
         if world.detects and ("objective_lost", "d1") in raised:
             return 0 <= look - looks // 2 < DELAY[regime]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from lightning_mesa.errors import ConfigurationError, MesaWarning
     from lightning_mesa.evidence.alarm import Alarm
     from lightning_mesa.evidence.regimes import Regime
-    from lightning_mesa.objectives import Matches, NegativeLoss, Objective, ScoreFunction
+    from lightning_mesa.objectives import Logged, Matches, NegativeLoss, Objective, ScoreFunction
     from lightning_mesa.records import Alert, Behavior, Finding, Verdict
     from lightning_mesa.report.journal import read_journal
 
@@ -26,6 +26,7 @@ _HOME = {
     "MesaWarning": "errors",
     "Alarm": "evidence.alarm",
     "Regime": "evidence.regimes",
+    "Logged": "objectives",
     "Matches": "objectives",
     "NegativeLoss": "objectives",
     "Objective": "objectives",
@@ -44,6 +45,7 @@ __all__ = [
     "ConfigurationError",
     "Finding",
     "LoaderDistribution",
+    "Logged",
     "Matches",
     "MesaMonitor",
     "MesaWarning",

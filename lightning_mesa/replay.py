@@ -24,12 +24,14 @@ class Recording:
         looks: The findings of each look, in order.
         looks_planned: Number of looks that were planned before the first one, None where that was not known.
         plan_recorded: Whether the recording says so; else ``looks_planned`` is the number of looks in it.
+        since_step: Step from which on looks are counted.
         not_tested: Why some signature cannot be tested on this recording, one sentence each.
     """
 
     looks: Sequence[Sequence[Finding]]
     looks_planned: int | None
     plan_recorded: bool
+    since_step: int
     not_tested: tuple[str, ...] = ()
 
 
@@ -66,7 +68,7 @@ def judge_again(recording: Recording, alarm: Alarm, looks: int | None) -> list[J
     Raises:
         ConfigurationError: If the findings of a look do not hold what the alarm needs.
     """
-    alarm.start(looks, since_step=recording.looks[0][0].step)
+    alarm.start(looks, since_step=recording.since_step)
     judgements = []
     for look in recording.looks:
         try:
@@ -90,7 +92,7 @@ def _scores(path: Path) -> Recording:
             "objective_lost, proxy_pursued and capability_failure are not tested: base alone is listed, so a lost "
             "objective cannot be told from a lost capability (base_lost is tested).",
         )
-    return Recording(looks, len(looks), plan_recorded=False, not_tested=not_tested)
+    return Recording(looks, len(looks), False, looks[0][0].step, not_tested)
 
 
 def _base(look: Iterable[Finding]) -> str | None:
@@ -114,7 +116,8 @@ def _journal(path: Path) -> Recording:
             MesaWarning,
             stacklevel=3,
         )
-    return Recording(looks, plans[-1] if plans else len(looks), plan_recorded=bool(plans))
+    since = [f.detail["since_step"] for look in looks for f in look if "since_step" in f.detail]
+    return Recording(looks, plans[-1] if plans else len(looks), bool(plans), since[-1] if since else looks[0][0].step)
 
 
 def _findings(path: Path) -> Iterator[Finding]:

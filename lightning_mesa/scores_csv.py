@@ -12,17 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-from lightning_mesa.competence import Best, Competence, Gap, limits
+from lightning_mesa.competence import Competence
 from lightning_mesa.errors import ConfigurationError, MesaWarning
-from lightning_mesa.intervals import BoundedMean, Estimate
+from lightning_mesa.intervals import BoundedMean
+from lightning_mesa.measures.means import Kind, MeanScore, findings_of_means
+from lightning_mesa.measures.measure import Stamp
 from lightning_mesa.records import Finding, Role
 
 COLUMNS = ("step", "role", "distribution", "objective", "kind", "mean", "n", "low", "high")
 OPTIONAL_COLUMNS = ("chance",)
-KINDS = ("base", "proxy", "intended", "capability")
-
-LEVEL = 0.95
-"""Confidence level of the limits in findings, pointwise."""
+KINDS = get_args(Kind)
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class Row:
     role: Role
     distribution: str
     objective: str
-    kind: str
+    kind: Kind
     bounds: tuple[float, float]
     competence: Competence
 
@@ -156,7 +155,7 @@ def _row(where: str, line: int, header: list[str], cells: list[str]) -> Row:
         role=roles[roles.index(row["role"])],
         distribution=row["distribution"],
         objective=row["objective"],
-        kind=row["kind"],
+        kind=KINDS[KINDS.index(row["kind"])],
         bounds=(low, high),
         competence=Competence(scaled, (chance - low) / (high - low), 1.0),
     )
@@ -230,68 +229,8 @@ def _check_look(path: Path, step: int, look: Mapping[tuple[str, str], Row], refe
 
 
 def _findings(look: Mapping[tuple[str, str], Row], order: Iterable[str]) -> list[Finding]:
-    """What a monitor would have found, but for what takes more than means: conflict items, groups, pairs."""
     rows = list(look.values())
-    base = next(row.objective for row in rows if row.kind == "base")
-    reference = next(look[where, base] for where in order if (where, base) in look)
-    findings = []
-    for where in order:
-        here = [row for row in rows if row.distribution == where]
-        if not here:
-            continue
-        for row in here:
-            findings += [
-                _score(row),
-                _finding(row, "competence", row.competence, row.competence.record(), row.objective),
-            ]
-        given = [row for row in here if row.kind == "capability"] or here
-        best = Best([row.competence for row in given])
-        detail = {"rule": "best", "objectives": [row.objective for row in given]}
-        findings.append(_finding(here[0], "capability", best, detail, None))
-        if here[0].role == "shifted":
-            gap = Gap(reference.competence, look[where, base].competence)
-            findings.append(_finding(here[0], "gap", gap, {}, base))
-    return findings
-
-
-def _score(row: Row) -> Finding:
-    low, high = row.bounds
-    value, lower, upper = (
-        low + (high - low) * share for share in (row.competence.mean.value, *row.competence.mean.limits(LEVEL))
-    )
-    return _stamped(row, "score", value, (lower, upper), row.competence.n, {"bounds": [low, high]}, row.objective)
-
-
-def _finding(
-    row: Row, quantity: str, estimate: Estimate, detail: Mapping[str, object], objective: str | None
-) -> Finding:
-    return _stamped(row, quantity, estimate.value, limits(estimate, LEVEL), estimate.n, detail, objective)
-
-
-def _stamped(
-    row: Row,
-    quantity: str,
-    value: float,
-    bounds: tuple[float, float],
-    n: int,
-    detail: Mapping[str, object],
-    objective: str | None,
-) -> Finding:
-    return Finding(
-        step=row.step,
-        epoch=0,  # the file has none
-        distribution=row.distribution,
-        role=row.role,
-        measure="scores_csv",
-        quantity=quantity,
-        objective=objective,
-        group=None,
-        value=value,
-        low=bounds[0],
-        high=bounds[1],
-        level=LEVEL,
-        n=n,
-        unit="score" if quantity == "score" else "competence",
-        data_regime="reused",
-        detail=detail,
-    )
+    roles = {row.distribution: row.role for row in rows}
+    stamp = Stamp(rows[0].step, 0, {where: roles[where] for where in order if where in roles})  # the file has no epoch
+    scores = [MeanScore(row.distribution, row.objective, row.kind, row.bounds, row.competence) for row in rows]
+    return findings_of_means(scores, stamp, "scores_csv")

@@ -113,6 +113,30 @@ def validation_datasets(trainer: Any) -> list[Any]:
     return [getattr(loader, "dataset", loader) for loader in _validation_loaders(trainer).values()]
 
 
+def validation_keys(trainer: Any) -> list[str]:
+    """What the validation loaders are called, in order: numbers, or the keys of a mapping.
+
+    Raises:
+        ConfigurationError: If there are none.
+    """
+    named = _validation_loaders(trainer)
+    if not named:
+        raise ConfigurationError("values that the validation logs are to be looked at, and this run has no validation.")
+    return list(named)
+
+
+def validation_metrics(trainer: Any) -> dict[str, Any]:
+    """What the validation that is going on has logged so far; None for values of a sanity check, which are not kept."""
+    names = []
+    for logged in trainer._results.values():
+        meta = logged.meta
+        if meta.on_epoch and not logged.has_reset:
+            numbered = meta.add_dataloader_idx and meta.dataloader_idx is not None
+            names.append(f"{meta.name}/dataloader_idx_{meta.dataloader_idx}" if numbered else meta.name)
+    values = trainer.callback_metrics
+    return {name: values.get(name) for name in names}
+
+
 def _validation_loader(trainer: Any, name: str) -> object:
     named = _validation_loaders(trainer)
     if not named:

@@ -10,9 +10,16 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from lightning_utilities.core.rank_zero import rank_zero_info
 
 from lightning_mesa.callbacks.actions import Actions, OnAlert
-from lightning_mesa.callbacks.compat import callback_base, check_strategy, journal_folder, monitors_of
+from lightning_mesa.callbacks.compat import (
+    callback_base,
+    check_strategy,
+    journal_folder,
+    monitors_of,
+    validation_metrics,
+)
 from lightning_mesa.callbacks.config import Config, build
 from lightning_mesa.callbacks.data_regimes import Reloads, goes_on_from_best
+from lightning_mesa.callbacks.logged import LoggedSession
 from lightning_mesa.callbacks.processes import together
 from lightning_mesa.callbacks.session import Session, check_apart
 from lightning_mesa.callbacks.timetable import Timetable, position
@@ -201,7 +208,9 @@ class MesaMonitor(Callback):
         self._healthy_checkpoint: str | None = None
         self._reloads = Reloads()
         # What follows is not kept in checkpoints.
-        self._session: Session | None = None
+        self._session: Session | LoggedSession | None = None
+        self._waits = False  # for values that come later in this validation
+        self._logged_in_sanity: set[str] | None = None
         self._folder: Path | None = None
         self._last: tuple[list[Finding], Judgement] | None = None
 
@@ -242,11 +251,21 @@ class MesaMonitor(Callback):
         """Look after a validation: early enough for every callback that monitors a key."""
         if trainer.state.fn == "validate":
             self._look_once(trainer, pl_module)
-        elif self._timetable.looked is not None and not (self.disabled or trainer.sanity_checking):
+        elif self._session is not None and not (self.disabled or trainer.sanity_checking):
             self._reloads.watch(pl_module)  # before the first validation there was nothing to choose weights by
             if self._timetable.after_validation(trainer):
-                self._guarded_look(trainer, pl_module, in_batch=True)
+                self._waits = not self._session.ready()
+                if not self._waits:
+                    self._guarded_look(trainer, pl_module, in_batch=True)
             publish.to_callback_metrics(trainer, {f"{self.name}/age_steps": float(self._timetable.age(trainer))})
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look at what the module's own hook has logged at the end of the validation."""
+        if trainer.sanity_checking and self.hypotheses.logged:
+            self._logged_in_sanity = set(validation_metrics(trainer))
+        if self._waits and not self.disabled:
+            self._waits = False
+            self._guarded_look(trainer, pl_module, in_batch=True)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """One look and the table."""
@@ -256,7 +275,7 @@ class MesaMonitor(Callback):
         """Take the last look, and draw."""
         if self.disabled or self._session is None:
             return
-        if self._timetable.at_end(trainer):
+        if self._session.any_time and self._timetable.at_end(trainer):
             self._guarded_look(trainer, pl_module, in_batch=False)
         with self._guard(trainer), self._timetable.budget.spending(), random_streams(self.seed):
             self._dashboard.draw(trainer, self._folder, position(trainer, in_batch=False)[1])
@@ -335,7 +354,8 @@ class MesaMonitor(Callback):
             )
         self._dashboard.begin(trainer, self._folder)
         self.alarm.start(schedule.looks, since_step=trainer.global_step)
-        self._look(trainer, pl_module, in_batch=False)
+        if session.any_time:
+            self._look(trainer, pl_module, in_batch=False)
 
     def _look(self, trainer: Any, pl_module: Any, *, in_batch: bool) -> None:
         """Observe and measure, judge, report, act."""
@@ -346,8 +366,9 @@ class MesaMonitor(Callback):
         with self._timetable.looking(trainer, here):
             if self._reloads.seen and (changed := session.adapt_to_reload()):
                 rank_zero_info(f"{self.name} from step {trainer.global_step} on: {changed}")
+            plan = (self._timetable.number, self.alarm.looks, self.alarm.since_step)
             with random_streams(self.seed):
-                findings = session.measure(self._timetable.number, self.alarm.looks, at_end=at_end)
+                findings = session.measure(plan, at_end=at_end)
                 if first:
                     session.check_identified(findings)
                 with trainer.profiler.profile(f"[{self.name}]judge"):
@@ -377,8 +398,8 @@ class MesaMonitor(Callback):
         return about if first else about | {f"{self.name}/overhead": self._timetable.budget.overhead}
 
     def _guarded_look(self, trainer: Any, pl_module: Any, *, in_batch: bool) -> None:
-        """Look; an error ends the monitor and not the training."""
-        with self._guard(trainer):
+        """Look; an error ends the monitor and not the training, but for errors of the first look."""
+        with self._guard(trainer, at_start=self._timetable.looked is None):
             self._look(trainer, pl_module, in_batch=in_batch)
 
     @contextmanager
@@ -414,7 +435,7 @@ class MesaMonitor(Callback):
                     warnings.warn(f"MesaMonitor {self.name!r} takes no look: {error}", MesaWarning, stacklevel=2)
                     return
                 session = self._session
-            findings = session.measure(look=1, looks_planned=1)
+            findings = session.measure((1, 1, 0))
             alarm = copy.copy(self.alarm)
             alarm.start(1)
             judgement = alarm.judge(findings)
@@ -428,7 +449,16 @@ class MesaMonitor(Callback):
             rank_zero_info(f"MesaMonitor {self.name!r} is attached by the script; that of the environment is off.")
         return self.autoloaded and len(twins) > 1
 
-    def _open(self, trainer: Any, pl_module: Any) -> Session:
+    def _open(self, trainer: Any, pl_module: Any) -> Session | LoggedSession:
+        if self.hypotheses.logged:
+            if self.shifted is None or self.reading != Reading():
+                raise ConfigurationError(
+                    "of logged values there are no batches: pass shifted= names of validation loaders, and leave out "
+                    "forward=, inputs=, outputs=, groups= and cue=."
+                )
+            return LoggedSession(
+                trainer, pl_module, self.name, self.hypotheses, self.reference, self.shifted, self._logged_in_sanity
+            )
         return Session(
             trainer,
             pl_module,

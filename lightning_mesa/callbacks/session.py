@@ -15,6 +15,7 @@ from lightning_mesa.callbacks.source import Source, batches_in
 from lightning_mesa.distributions import Items, LoaderDistribution, named_distributions
 from lightning_mesa.errors import ConfigurationError
 from lightning_mesa.measures import MEASURES, Measure, Stamp
+from lightning_mesa.measures.measure import Plan
 from lightning_mesa.objectives import Hypotheses
 from lightning_mesa.observe.features import UntrainedCopy
 from lightning_mesa.observe.forward import Reading
@@ -26,6 +27,8 @@ from lightning_mesa.records import Behavior, Finding, Role
 
 class Session:
     """Finds the distributions when training starts, and observes and measures them at every look.
+
+    Another kind of session is :class:`~lightning_mesa.callbacks.logged.LoggedSession`.
 
     Args:
         trainer: The trainer.
@@ -42,6 +45,9 @@ class Session:
     Raises:
         ConfigurationError: If a distribution cannot be found.
     """
+
+    any_time = True
+    """A look can be taken at any time."""
 
     def __init__(
         self,
@@ -99,12 +105,15 @@ class Session:
         """When to look in this fit."""
         return Schedule.plan(self.trainer, every_n_steps)
 
-    def measure(self, look: int, looks_planned: int | None, *, at_end: bool = False) -> list[Finding]:
+    def ready(self) -> bool:
+        """Whether a look can be taken now."""
+        return True
+
+    def measure(self, plan: Plan, *, at_end: bool = False) -> list[Finding]:
         """Observe every distribution, one forward pass per item, and measure what was seen.
 
         Args:
-            look: Number of the look.
-            looks_planned: How many there will be; both are recorded with the findings.
+            plan: Number of the look, how many there will be, and from which step on they are counted; recorded.
             at_end: Whether ``on_train_end`` is running.
 
         Raises:
@@ -117,7 +126,7 @@ class Session:
         ):
             measures = self._observed()
         labels = {where: regime.label for where, regime in self.data_regimes.items()}
-        stamp = Stamp(trainer.global_step, trainer.current_epoch, self.roles, look, looks_planned, labels, weights)
+        stamp = Stamp(trainer.global_step, trainer.current_epoch, self.roles, *plan, labels, weights)
         findings: list[Finding] = []
         with trainer.profiler.profile(f"[{self.name}]measure"):
             for measure in measures:

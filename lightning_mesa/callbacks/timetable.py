@@ -53,7 +53,8 @@ class Timetable:
 
     def after_validation(self, trainer: Any) -> bool:
         """After a validation: whether to look."""
-        if self._schedule.every_n_steps is not None or self.looked is None or trainer.global_step == self._due[0]:
+        before = self.looked is not None and trainer.global_step == self._due[0]
+        if self._schedule.every_n_steps is not None or before:
             return False
         return self._count(position(trainer, in_batch=True))
 
@@ -71,8 +72,7 @@ class Timetable:
     @contextmanager
     def looking(self, trainer: Any, here: Position) -> Iterator[None]:
         """While a look is taken."""
-        if self.looked is None:
-            self.number = 1
+        self.number = max(1, self.number)
         self._due = self.looked = here
         started = time.perf_counter()
         with self.budget.spending():

@@ -14,6 +14,10 @@ LEVEL = 0.95
 """Confidence level of the limits in findings, pointwise."""
 
 
+Plan = tuple[int, int | None, int]
+"""Number of a look, how many are planned, and the step from which on they are counted."""
+
+
 @dataclass(frozen=True)
 class Stamp:
     """Where and when a look was taken.
@@ -22,11 +26,12 @@ class Stamp:
         step: Optimizer steps taken.
         epoch: Epoch.
         roles: Distribution name -> role, in the order listed; the first reference is *the* reference.
-        look: How many times a look has been due so far, None where that is not known; recorded with the gap, so that a
-            run can be judged again at the level it had.
-        looks_planned: Number of looks in the run, None where that is not known; recorded with the gap.
+        look: How many times a look has been due so far, None where that is not known; recorded with the gap, as are
+            those below, so that a run can be judged again at the level it had.
+        looks_planned: Number of looks in the run, None where that is not known.
+        since_step: Step from which on looks are counted.
         data_regimes: Distribution name -> data regime, where it is not "reused".
-        weights: Which weights were looked at, ``"raw"`` or ``"averaged"``; recorded with the gap.
+        weights: Which weights were looked at, ``"raw"`` or ``"averaged"``.
     """
 
     step: int
@@ -34,8 +39,14 @@ class Stamp:
     roles: Mapping[str, Role]
     look: int | None = None
     looks_planned: int | None = None
+    since_step: int = 0
     data_regimes: Mapping[str, str] = field(default_factory=dict)
     weights: str = "raw"
+
+    @property
+    def plan(self) -> dict[str, Any]:
+        """What is recorded with the gap."""
+        return {"look": self.look, "looks_planned": self.looks_planned, "since_step": self.since_step}
 
     @property
     def reference(self) -> str:

@@ -141,11 +141,7 @@ class ObjectiveGap(Measure):
         base = self.hypotheses.base
         gap = Gap(self.competence(stamp.reference, base), self.competence(where, base))
         estimate: Estimate | None = gap
-        detail: dict[str, Any] = {
-            "look": stamp.look,
-            "looks_planned": stamp.looks_planned,
-            "weights": stamp.weights,
-        }
+        detail: dict[str, Any] = {**stamp.plan, "weights": stamp.weights}
         nonfinite = sum(int(self.sums[w, "nonfinite", base.name]) for w in (stamp.reference, where))
         if nonfinite or not (gap.reference.exists and gap.shifted.exists):
             estimate = None
