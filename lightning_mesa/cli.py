@@ -1,4 +1,4 @@
-"""The command line: ``lightning-mesa replay findings.jsonl`` judges a recorded run again."""
+"""The command line: ``lightning-mesa replay`` judges a recorded run again, ``doctor`` says how to attach a monitor."""
 
 import argparse
 import os
@@ -75,6 +75,27 @@ def replay(options: argparse.Namespace) -> int:
     return 0
 
 
+def doctor(options: argparse.Namespace) -> int:
+    """Say what is installed and how a monitor can be attached; check a configuration, perhaps against a script."""
+    from lightning_mesa.doctor import check, dry_run, installed, ways_to_attach
+
+    if options.script and options.config is None:
+        raise ConfigurationError("to run a script dry, give the configuration too: --config mesa.yaml.")
+    if options.config is None:
+        print("\n".join(installed()), "\n\nways to attach a monitor:")
+        ways = list(ways_to_attach())
+        width = max(len(way) for way, _ in ways)
+        print("\n".join(f"  {way:{width}}  {state}" for way, state in ways))
+        return 0
+    allow = [name for name in options.allow.split(",") if name]
+    print(check(options.config, allow))
+    if not options.script:
+        return 0
+    status, report = dry_run(options.config, allow, options.script)
+    print(f"\n{report}")
+    return status
+
+
 _THRESHOLDS = {
     "alpha": "level of the alarm for the whole run",
     "gap": "a gap up to this is no loss of the base objective",
@@ -116,6 +137,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--json", action="store_true", help="print each alert as one JSON line, and nothing else")
     command.set_defaults(run=replay)
+    command = commands.add_parser(
+        "doctor",
+        help="what is installed, which ways to attach a monitor work, and whether a configuration fits a script",
+        description="Without arguments: what is installed, and which ways to attach a monitor work. With --config: "
+        "whether it can be built. With a script as well: it is run up to the beginning of its training, the look "
+        "before that is taken and reported, and it is ended; nothing is trained. The exit status is 0 if all fits, 1 "
+        "if the configuration does not fit the script, 2 if it cannot be built.",
+        allow_abbrev=False,
+    )
+    command.add_argument("--config", metavar="FILE", help="a configuration, as for LIGHTNING_MESA_CONFIG")
+    command.add_argument("--allow", metavar="NAMES", default="", help="as LIGHTNING_MESA_ALLOW, divided by commas")
+    command.add_argument("script", nargs=argparse.REMAINDER, metavar="SCRIPT ...", help="the script and its arguments")
+    command.set_defaults(run=doctor)
     return parser
 
 

@@ -4,6 +4,8 @@ import os
 from typing import Any
 
 CONFIG, ALLOW = "LIGHTNING_MESA_CONFIG", "LIGHTNING_MESA_ALLOW"
+DRY_RUN = "LIGHTNING_MESA_DRY_RUN"
+"""Set by ``lightning-mesa doctor`` alone, to where it wants the report."""
 
 
 def factory() -> list[Any]:
@@ -24,6 +26,10 @@ def _monitors(path: str) -> list[Any]:
         monitors: list[MesaMonitor] = build(path, MesaMonitor, [name for name in allow if name])
         for monitor in monitors:
             monitor.autoloaded = True
+            if DRY_RUN in os.environ:
+                from lightning_mesa.callbacks.dry_run import DryRun
+
+                monitor.__class__ = DryRun
         return monitors
     except (Exception, SystemExit) as error:  # a Trainer that has nothing to do with us must live
         import warnings
