@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from torchmetrics.classification import MulticlassAccuracy
 
-from lightning_mesa import Matches, MesaMonitor
+from lightning_mesa import LoaderDistribution, Matches, MesaMonitor
 from lightning_mesa.errors import MesaWarning
 from namespace import Logger, pl
 
@@ -42,6 +42,9 @@ class Configuration:
         owned: Kind of generator that all datasets share and draw from at each item.
         shared: Whether the train, validation and shifted loaders share a torch.Generator.
         reference: The monitor's reference: the validation data, the train loader itself, or its dataset.
+        watch: What the monitor does beside the usual: "part" looks at a part of the reference in the same pass, "base
+            alone" reads features and an untrained copy, "everything" groups, a cue and a healthy checkpoint, "budget"
+            leaves looks out.
     """
 
     precision: str = "32-true"
@@ -56,6 +59,7 @@ class Configuration:
     owned: str = "none"
     shared: bool = False
     reference: str = "val"
+    watch: str = "usual"
 
 
 class Images(Dataset):
@@ -339,18 +343,33 @@ def generator_state(generator: Any) -> Any:
 
 def monitor(configuration: Configuration, **options: Any) -> MesaMonitor:
     """The monitor that a configuration asks for."""
-    options = {
-        "base": Matches("y"),
-        "proxies": [Matches("z")],
-        "reference": {"val": "val", "train": "datamodule.train", "dataset": "datamodule.train_data"}[
-            configuration.reference
-        ],
-        "shifted": {"apart": "datamodule.shifted"},
-        "inputs": "x",
-        "max_overhead": None,
-        "every_n_steps": {"batch": 2, "validation": None}[configuration.hook],
-    } | options
+    options = (
+        {
+            "base": Matches("y"),
+            "proxies": [Matches("z")],
+            "reference": {"val": "val", "train": "datamodule.train", "dataset": "datamodule.train_data"}[
+                configuration.reference
+            ],
+            "shifted": {"apart": "datamodule.shifted"},
+            "inputs": "x",
+            "max_overhead": None,
+            "every_n_steps": {"batch": 2, "validation": None}[configuration.hook],
+        }
+        | _watch(configuration.watch)
+        | options
+    )
     return MesaMonitor(**options)
+
+
+def _watch(watch: str) -> dict[str, Any]:
+    part = LoaderDistribution("datamodule.shifted", where={"y": 1})
+    return {
+        "usual": {},
+        "part": {"shifted": {"apart": "datamodule.shifted", "part": part}},
+        "base alone": {"proxies": []},
+        "everything": {"groups": ["y", "z"], "cue": lambda batch: batch | {"x": -batch["x"]}, "on_alert": "checkpoint"},
+        "budget": {"max_overhead": 0.2},
+    }[watch]
 
 
 class Looks:

@@ -47,8 +47,9 @@ class Alone(Callback):
                 torch.distributed.broadcast(buffer, src=0)
         data = SHIFTED()
         pl_module.eval()
-        with torch.no_grad():
-            right = int((pl_module(data.x).argmax(1) == data.y).sum())
+        x = data.x.to(next(pl_module.parameters()).dtype)
+        with torch.no_grad(), trainer.precision_plugin.forward_context():
+            right = int((pl_module(x).argmax(1) == data.y).sum())
         pl_module.train()
         for buffer, kept in zip(pl_module.buffers(), buffers, strict=True):
             buffer.copy_(kept)

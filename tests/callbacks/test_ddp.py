@@ -29,6 +29,25 @@ def test_training_is_bitwise_the_same(watched):
     assert not torch.equal(on[0]["statistics"][2], on[1]["statistics"][2])
 
 
+@pytest.mark.parametrize(
+    ("world_size", "watch", "options"),
+    [
+        (2, {}, {"precision": "bf16-mixed"}),
+        (2, {"every_n_steps": 2}, {"accumulate_grad_batches": 2, "precision": "bf16-true"}),
+        (3, {"proxies": [], "every_n_steps": 5}, {"gradient_clip_val": 0.5}),
+        (2, {"groups": ["y"], "max_overhead": 0.2, "every_n_steps": 1}, {}),
+    ],
+)
+def test_training_is_bitwise_the_same_whatever_the_precision_and_what_is_watched(tmp_path, world_size, watch, options):
+    options["max_epochs"] = 2
+    on = processes.run(tmp_path / "on", world_size, watch=watch, **options)
+    off = processes.run(tmp_path / "off", world_size, watch=None, **options)
+    for mine, theirs in zip(on, off, strict=True):
+        assert not mine["disabled"]
+        assert all(torch.equal(mine["weights"][name], value) for name, value in theirs["weights"].items())
+        assert all(map(torch.equal, mine["statistics"], theirs["statistics"]))
+
+
 def test_all_processes_find_the_same_and_what_one_alone_would(watched):
     folder, on, _ = watched
     for other in on[1:]:
