@@ -18,7 +18,7 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: export PYTHONPATH = examples:tests
+bench: export PYTHONPATH = examples:tests:benchmarks
 bench: $(READY)
 	$(BIN)/python benchmarks/colored_digits_table.py --markdown docs/colored_digits.md \
 		--picture docs/accuracy_and_alert.png
@@ -27,6 +27,10 @@ bench: $(READY)
 	$(BIN)/python benchmarks/whole_alarm.py --fresh
 	$(BIN)/python benchmarks/evidence.py
 	$(BIN)/python benchmarks/kill.py
+	$(BIN)/python benchmarks/fuzz_configs.py
+	$(BIN)/python benchmarks/ddp.py
+	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/looks.py
 	$(BIN)/python benchmarks/overhead.py
 
 $(READY):

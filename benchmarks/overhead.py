@@ -1,12 +1,15 @@
-"""What the monitor costs: one look over a bare forward pass, and an idle step.
+"""What the monitor adds to the wall clock of a training: models by schedules, and the default with its budget.
 
-    python benchmarks/overhead.py
+    python benchmarks/overhead.py            # about half an hour on two cores; --quick for a first impression
 
-A look is everything from the first batch to the last logger (observe, measure, judge, publish); figures, which are
-drawn only at alerts and at the end, are timed apart. The bare pass is a loop over plain DataLoaders of the same data:
-eval mode, no gradients, one forward pass per item. Both run in turn, in one process, within one ``Trainer.fit``; an
-idle step is compared with its neighbors in the same fit, from which the callback is taken out. Ratios of medians, with
-the spread of the middle half.
+The training: 500 steps of 32 items, then a validation of 256 items, three times; looks at these and at as many shifted
+ones. *usual* is one shifted distribution and one proxy; *everything* is three of them, four proxies,
+groups under two keys, a cue (a second pass), figures, two loggers and a healthy checkpoint.
+
+First table: looks every so many steps, without a budget. Overhead is the time inside the monitor's hooks, counted from
+outside, over the rest of the same run: both sides of the ratio see the same machine. Second table: the default schedule
+(after each validation) and budget, run beside runs without the monitor, in turn: the ratio of wall clocks is noisier
+and includes what happens outside our hooks. *reported* is ``mesa/overhead``.
 """
 
 import argparse
@@ -15,217 +18,232 @@ import statistics
 import tempfile
 import time
 import warnings
-from itertools import pairwise
+from collections.abc import Callable
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from colored_digits import ColoredDigitsModule, SmallConvNet
 from lightning_mesa import Matches, MesaMonitor
+from looks import ResNet18
+
+CLASSES, EPOCH, BATCH, HELD_OUT = 10, 500, 32, 256
+EVERY = (1, 4, 16, 64, 256)
+HOOKS = (
+    "on_train_start",
+    "on_train_batch_end",
+    "on_validation_epoch_end",
+    "on_validation_end",
+    "on_train_end",
+    "on_fit_end",
+)
 
 
-class ThreeObjectives(Dataset):
-    """Items of another dataset with a third thing to prescribe, and images enlarged where a network wants that."""
+class Items(Dataset):
+    """Items of a model's input, with a label and four other things to prescribe, and two keys of groups."""
 
-    def __init__(self, of: Dataset, size: int) -> None:
-        self.images = F.interpolate(of.images, size=size) if size != of.images.shape[-1] else of.images
-        self.digits, self.colors = of.digits, of.colors
-        self.last_digits = of.digits.flip(0)
+    def __init__(self, n: int, make: Callable[[Tensor], Tensor], seed: int) -> None:
+        draw = torch.Generator().manual_seed(seed)
+        self.targets = torch.randint(CLASSES, (n, 5), generator=draw)
+        self.x = make(self.targets[:, 0])
 
     def __len__(self) -> int:
-        return len(self.digits)
+        return len(self.x)
 
     def __getitem__(self, i: int) -> dict[str, Tensor]:
-        return {"image": self.images[i], "digit": self.digits[i], "color": self.colors[i], "last": self.last_digits[i]}
+        return {"x": self.x[i], "group": self.targets[i, 3] % 3, "kind": self.targets[i, 4] % 2} | {
+            f"t{j}": self.targets[i, j] for j in range(5)
+        }
 
 
-class Block(nn.Module):
-    """The basic block of ResNet-18 (He et al. 2016)."""
-
-    def __init__(self, channels: int, out: int, stride: int) -> None:
+class Model(pl.LightningModule):
+    def __init__(self, net: nn.Module, device: str) -> None:
         super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv2d(channels, out, 3, stride, 1, bias=False),
-            nn.BatchNorm2d(out),
-            nn.ReLU(),
-            nn.Conv2d(out, out, 3, 1, 1, bias=False),
-            nn.BatchNorm2d(out),
-        )
-        same = stride == 1 and channels == out
-        self.skip = nn.Identity() if same else nn.Conv2d(channels, out, 1, stride, bias=False)
+        self.net = net
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.relu(self.body(x) + self.skip(x))
-
-
-class ResNet18(SmallConvNet):
-    """11 million parameters, 64 x 64 images."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        widths = [64, 64, 64, 128, 128, 256, 256, 512, 512]
-        blocks = [Block(a, b, 1 if a == b else 2) for a, b in pairwise(widths)]
-        stem = [nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(3, 2, 1)]
-        self.net = nn.Sequential(*stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 10))
-
-
-class TimedMonitor(MesaMonitor):
-    """Times its looks, and runs a bare pass beside each, before and after in turn."""
-
-    def __init__(self, bare_loaders: list[DataLoader], **options: Any) -> None:
-        super().__init__(**options)
-        self.bare_loaders = bare_loaders
-        self.looks: list[float] = []
-        self.bare: list[float] = []
-
-    def _look(self, trainer: Any, pl_module: Any, *, in_batch: bool) -> None:
-        if len(self.looks) % 2:
-            self.bare.append(timed(self.bare_pass, pl_module))
-        self.looks.append(timed(super()._look, trainer, pl_module, in_batch=in_batch))
-        if len(self.bare) < len(self.looks):
-            self.bare.append(timed(self.bare_pass, pl_module))
-
-    @torch.no_grad()
-    def bare_pass(self, pl_module: pl.LightningModule) -> None:
-        pl_module.eval()
-        for loader in self.bare_loaders:
-            for batch in loader:
-                pl_module(batch["image"])
-        pl_module.train()
-
-
-def timed(function: Any, *args: Any, **options: Any) -> float:
-    start = time.perf_counter()
-    function(*args, **options)
-    return time.perf_counter() - start
-
-
-def look(name: str, model: pl.LightningModule, size: int, items: int, looks: int, batch_size: int) -> None:
-    """Print the ratio of a look to a bare pass."""
-    data = ColoredDigitsModule("confounded")
-    data.setup()
-    sets = [ThreeObjectives(of, size) for of in (data.val_set, data.shifted_set)]
-    for kept in sets:
-        kept.images, kept.digits = kept.images[:items], kept.digits[:items]
-    reference, shifted = (DataLoader(kept, batch_size) for kept in sets)
-    monitor = TimedMonitor(
-        [reference, shifted],
-        base=Matches("digit"),
-        proxies=[Matches("color"), Matches("last")],
-        reference=reference,
-        shifted={"recolored": shifted},
-        inputs="image",
-        every_n_steps=1,
-        max_overhead=None,
-    )
-    training = DataLoader(ThreeObjectives(data.train_set, size), 8)
-    with tempfile.TemporaryDirectory() as folder:
-        trainer = pl.Trainer(
-            max_steps=looks,
-            accelerator="cpu",
-            callbacks=[monitor],
-            logger=TensorBoardLogger(folder),
-            limit_val_batches=0,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            enable_checkpointing=False,
-        )
-        trainer.fit(model, training)
-        draw = timed(monitor._dashboard.draw, trainer, monitor._folder, looks)
-    # The first look resolves the data and starts the loggers.
-    ratios = sorted(a / b for a, b in zip(monitor.looks[1:], monitor.bare[1:], strict=True))
-    ratio = statistics.median(monitor.looks[1:]) / statistics.median(monitor.bare[1:])
-    middle = f"{ratios[len(ratios) // 4]:.2f} to {ratios[3 * len(ratios) // 4]:.2f}"
-    bare, one = (1e3 * statistics.median(times[1:]) for times in (monitor.bare, monitor.looks))
-    print(
-        f"| {name} | 2 x {items} | {len(ratios)} | {bare:.1f} ms | {one:.1f} ms | {ratio:.2f} | {middle} "
-        f"| {draw * 1e3:.0f} ms |",
-        flush=True,
-    )
-
-
-class AlternatingModel(SmallConvNet):
-    """Takes the monitor out of the trainer on every other step, and times the steps."""
-
-    def __init__(self, monitor: MesaMonitor) -> None:
-        super().__init__()
-        self.monitor = monitor
-        self.starts: list[float] = []
+        return self.net(x)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        callbacks = self.trainer.callbacks
-        if len(self.starts) % 2:
-            callbacks.append(self.monitor)
-        elif self.monitor in callbacks:
-            callbacks.remove(self.monitor)
-        self.starts.append(time.perf_counter())
-        return super().training_step(batch, batch_idx)
+        return F.cross_entropy(self(batch["x"]), batch["t0"])
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        self.log("val/loss", F.cross_entropy(self(batch["x"]), batch["t0"]))
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=1e-4)
 
 
-def idle(steps: int, every_n_steps: int | None) -> None:
-    """Print what a step without a look costs."""
-    monitor = MesaMonitor(
-        base=Matches("digit"),
-        proxies=[Matches("color")],
-        shifted="datamodule.shifted_dataloader",
-        inputs="image",
-        every_n_steps=every_n_steps,
-        max_overhead=None,
-    )
-    model = AlternatingModel(monitor)
+class Encoder(nn.Module):
+    """A transformer over tokens or patches; the answer is read from the mean or the last place."""
+
+    def __init__(self, embed: nn.Module, places: int, width: int, layers: int, causal: bool) -> None:
+        super().__init__()
+        self.embed, self.causal = embed, causal
+        self.places = nn.Parameter(torch.randn(places, width) * 0.02)
+        layer = nn.TransformerEncoderLayer(width, 4, 4 * width, 0.0, batch_first=True)
+        self.body = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
+        self.head = nn.Linear(width, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x) + self.places
+        mask = nn.Transformer.generate_square_subsequent_mask(x.shape[1], device=x.device) if self.causal else None
+        x = self.body(x, mask, is_causal=self.causal)
+        return self.head(x[:, -1] if self.causal else x.mean(1))
+
+
+class Patches(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.cut = nn.Conv2d(3, width, 8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.cut(x).flatten(2).transpose(1, 2)
+
+
+def images(size: int) -> Callable[[Tensor], Tensor]:
+    return lambda labels: torch.randn(len(labels), 3, size, size)
+
+
+MODELS: dict[str, tuple[Callable[[], nn.Module], Callable[[Tensor], Tensor]]] = {
+    "MLP 256-512-512-10": (
+        lambda: nn.Sequential(
+            *[nn.Linear(256, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, CLASSES)]
+        ),
+        lambda labels: torch.randn(len(labels), 256),
+    ),
+    "ResNet-18, 32 x 32": (lambda: ResNet18().net, images(32)),
+    "ViT, 4 layers of 96, 64 patches": (lambda: Encoder(Patches(96), 64, 96, 4, causal=False), images(64)),
+    "GPT, 3 layers of 96, 64 tokens": (
+        lambda: Encoder(nn.Embedding(512, 96), 64, 96, 3, causal=True),
+        lambda labels: torch.randint(512, (len(labels), 64)),
+    ),
+}
+
+
+def negated(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    return batch | {"x": batch["x"] if batch["x"].dtype == torch.long else -batch["x"]}
+
+
+def watch(kind: str, make: Callable[[Tensor], Tensor], **options: Any) -> MesaMonitor:
+    count = {"usual": 1, "everything": 3}[kind]
+    shifted = {f"d{i}": DataLoader(Items(HELD_OUT, make, 10 + i), 64) for i in range(count)}
+    more = {} if kind == "usual" else {"groups": ["group", "kind"], "cue": negated, "on_alert": "checkpoint"}
+    proxies = [Matches(f"t{j}") for j in range(1, 2 if kind == "usual" else 5)]
+    return MesaMonitor(Matches("t0"), proxies=proxies, shifted=shifted, inputs="x", **more, **options)
+
+
+class Timed:
+    """Times the monitor's hooks from outside."""
+
+    def __init__(self, monitor: MesaMonitor) -> None:
+        self.seconds = 0.0
+        for name in HOOKS:
+            setattr(monitor, name, self._timed(getattr(monitor, name)))
+
+    def _timed(self, hook: Callable[..., None]) -> Callable[..., None]:
+        def timed(*args: Any, **options: Any) -> None:
+            start = time.perf_counter()
+            hook(*args, **options)
+            self.seconds += time.perf_counter() - start
+
+        return timed
+
+
+def fit(name: str, monitor: MesaMonitor | None, steps: int, epochs: int, loggers: int, device: str) -> float:
+    """Train; returns the wall clock."""
+    build, make = MODELS[name]
+    torch.manual_seed(0)
+    model = Model(build(), device)
+    train = DataLoader(Items(BATCH * 40, make, 0), BATCH)
+    val = DataLoader(Items(HELD_OUT, make, 1), 64)
     with tempfile.TemporaryDirectory() as folder:
         trainer = pl.Trainer(
-            max_steps=steps,
-            accelerator="cpu",
-            callbacks=[monitor],
-            logger=False,
-            default_root_dir=folder,
+            max_steps=steps * epochs,
+            max_epochs=-1,
+            check_val_every_n_epoch=None,
+            val_check_interval=steps,
+            accelerator=device,
+            devices=1,
+            callbacks=[] if monitor is None else [monitor],
+            logger=[TensorBoardLogger(folder), CSVLogger(folder)][:loggers],
             enable_progress_bar=False,
             enable_model_summary=False,
             enable_checkpointing=False,
-            check_val_every_n_epoch=10**6,
             num_sanity_val_steps=0,
         )
-        trainer.fit(model, datamodule=ColoredDigitsModule("confounded", batch_size=8))
-    times = [1e6 * (b - a) for a, b in pairwise(model.starts)][200:]
-    # A step in turn with its neighbor: drift of the machine cancels.
-    differences = [on - off for off, on in zip(times[0::2], times[1::2], strict=False)]
-    low, middle, high = statistics.quantiles(differences, n=4)
-    error = 1.25 * statistics.pstdev(sorted(differences)[len(differences) // 20 : -len(differences) // 20])
-    error /= len(differences) ** 0.5
-    schedule = "after validation" if every_n_steps is None else f"every {every_n_steps} steps"
-    print(
-        f"| {schedule} | {len(differences)} | {statistics.median(times):.0f} us | {middle:.1f} us +- {2 * error:.1f} "
-        f"| {low:.0f} to {high:.0f} us |",
-        flush=True,
+        started = time.perf_counter()
+        trainer.fit(model, train, val)
+        return time.perf_counter() - started
+
+
+def by_schedule(name: str, kind: str, every: int, device: str, seconds: float) -> tuple[float, float]:
+    """Measured and reported overhead of looks every so many steps, without a budget."""
+    make = MODELS[name][1]
+    warm = fit(name, None, 10, 1, 1, device)
+    steps = max(4 * every, min(int(seconds / max(warm / 10, 1e-4)), 64 * every, 2000)) // every * every
+    monitor = watch(kind, make, every_n_steps=every, max_overhead=None)
+    timed = Timed(monitor)
+    wall = fit(name, monitor, steps, 1, 2 if kind == "everything" else 1, device)
+    return timed.seconds / (wall - timed.seconds), monitor._timetable.budget.overhead
+
+
+def by_default(name: str, kind: str, device: str, repeats: int) -> str:
+    """A row of the second table."""
+    make = MODELS[name][1]
+    ratios, measured, reported, looks = [], [], [], []
+    loggers = 2 if kind == "everything" else 1
+    for i in range(repeats):
+        monitor = watch(kind, make)
+        timed = Timed(monitor)
+        runs = [
+            lambda m=monitor: fit(name, m, EPOCH, 3, loggers, device),
+            lambda: fit(name, None, EPOCH, 3, loggers, device),
+        ]
+        walls = [run() for run in (runs if i % 2 else runs[::-1])]
+        on, off = walls if i % 2 else walls[::-1]
+        ratios.append(on / off)
+        measured.append(timed.seconds / (on - timed.seconds))
+        reported.append(monitor._timetable.budget.overhead)
+        looks.append(monitor.alarm.look)
+    off_by = max(abs(m - r) for m, r in zip(measured, reported, strict=True))
+    return (
+        f"| {name} | {kind} | {3 * EPOCH} | {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f}) "
+        f"| {1 + statistics.median(measured):.3f} | {1 + statistics.median(reported):.3f} | {100 * off_by:.2f} |"
     )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--looks", type=int, default=60)
-    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--repeats", type=int, default=2)
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-    logging.getLogger("lightning_mesa").setLevel(logging.ERROR)
-    pl.seed_everything(0, verbose=False)
-    print("One look over a bare forward pass (two distributions, three objectives):\n")
-    print("| model | items | looks | bare pass | look | ratio | middle half | figure, apart |")
-    print("|---|---|---|---|---|---|---|---|")
-    # The example reads its held-out data in batches of 250; small batches make a look dearer.
-    look("colored digits ConvNet, batches of 250", SmallConvNet(), 8, 500, options.looks, 250)
-    look("colored digits ConvNet, batches of 64", SmallConvNet(), 8, 500, options.looks, 64)
-    look("ResNet-18 on 64 x 64, batches of 64", ResNet18(), 64, 256, max(6, options.looks // 6), 64)
-    print("\nAn idle step, in turn with steps without the callback:\n")
-    print("| schedule | pairs | step | added by the monitor (median +- 2 se) | middle half |\n|---|---|---|---|---|")
-    idle(options.steps, None)
-    idle(options.steps, 10**9)
+    for logger in ("pytorch_lightning", "lightning_mesa", "lightning_utilities"):
+        logging.getLogger(logger).setLevel(logging.ERROR)
+    device = "gpu" if torch.cuda.is_available() else "cpu"
+    print(f"on a {device}, torch {torch.__version__}, {torch.get_num_threads()} threads\n")
+    print("| model | watched | " + " | ".join(f"every {every}" for every in EVERY) + " |")
+    print("|---|---|" + "---|" * len(EVERY))
+    furthest = 0.0
+    for name in MODELS:
+        for kind in ("usual", "everything"):
+            cells = []
+            for every in EVERY[2:3] if options.quick else EVERY:
+                measured, reported = by_schedule(name, kind, every, device, 4 if options.quick else 12)
+                furthest = max(furthest, abs(measured - reported) / (1 + measured))
+                cells.append(f"{1 + measured:.2f}")
+            print(f"| {name} | {kind} | {' | '.join(cells)} |", flush=True)
+    print(f"\nreported and measured differ by at most {100 * furthest:.2f} % of the run\n")
+    print("| model | watched | steps | wall clock, with over without | by hooks | reported | off by, points |")
+    print("|---|---|---|---|---|---|---|")
+    for name in MODELS:
+        for kind in ("usual", "everything"):
+            print(by_default(name, kind, device, 1 if options.quick else options.repeats), flush=True)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,9 @@ from lightning_mesa.report import journal, publish, tensorboard
 from lightning_mesa.report.sinks import Sink, Sinks, to_log
 from lightning_mesa.report.triangle import Point, draw, points_of
 
+MOST_POINTS = 200
+"""Of a longer path every other point is left out."""
+
 JOURNALS = ("findings.jsonl", "alerts.jsonl")
 
 
@@ -80,7 +83,10 @@ class Dashboard:
         publish.to_callback_metrics(trainer, current)
         publish.to_loggers(trainer, current, step)
         for where, point in points_of(findings).items():
-            self.paths.setdefault(where, []).append(point)
+            path = self.paths.setdefault(where, [])
+            path.append(point)
+            if len(path) > MOST_POINTS:  # a long run holds no more memory than a short one
+                del path[1:-1:2]
         if folder is not None and trainer.is_global_zero:
             new = [f for f in findings if journal.identity(vars(f)) not in self._written]
             journal.append(folder / "findings.jsonl", new)
