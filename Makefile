@@ -4,13 +4,16 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready-with-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test test-matrix lint bench clean
 
 demo: $(READY)
 	$(BIN)/python examples/colored_digits.py confounded --out runs/demo
 
 test: lint
 	$(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term:skip-covered
+
+test-matrix: $(READY)
+	$(BIN)/python -m nox
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -41,4 +44,4 @@ $(READY):
 	touch $@
 
 clean:
-	rm -rf $(VENV) runs lightning_logs .pytest_cache .mypy_cache .ruff_cache .coverage
+	rm -rf $(VENV) .nox runs lightning_logs .pytest_cache .mypy_cache .ruff_cache .coverage
