@@ -12,15 +12,18 @@ from lightning_mesa.errors import ConfigurationError
 class Budget:
     """Keeps the time that looks take within a share of the training's own time, by widening the stride.
 
-    After each look the stride k is chosen so that the looks so far and the next one fit into the share when it comes::
+    After each look the stride k is chosen so that the looks so far, the next one and the last one fit into the share
+    when the next one comes::
 
-        spent + cost <= max_overhead * (trained + k * interval)
+        spent + 2 cost + at_end <= max_overhead * (trained + k * interval)
 
-    with ``cost`` what the last look took and ``interval`` the training time between two times at which a look is due.
-    The first look and the last one are taken in any case, and so is the second, as no interval is known before it.
+    with ``cost`` what a look takes, ``at_end`` what is drawn after the last one, and ``interval`` the training time
+    between two times at which a look is due. The first look and the last one are taken in any case, and so is the
+    second, as no interval is known before it.
 
     Args:
         max_overhead: The share, such as .05; None to take every look.
+        at_end: Seconds that what is drawn at the end may take.
 
     Attributes:
         stride: The next look is taken at the k-th time that one is due.
@@ -30,12 +33,13 @@ class Budget:
         ConfigurationError: If the share is not positive.
     """
 
-    def __init__(self, max_overhead: float | None) -> None:
+    def __init__(self, max_overhead: float | None, at_end: float = 0.0) -> None:
         if max_overhead is not None and not (isinstance(max_overhead, (int, float)) and max_overhead > 0):
             raise ConfigurationError(
                 f"max_overhead must be a positive number, such as 0.05, or None, not {max_overhead}."
             )
         self.max_overhead = max_overhead
+        self.at_end = at_end
         self.stride = 1
         self._passed = 0
         self.spent = self._trained = 0.0
@@ -86,7 +90,7 @@ class Budget:
         if not self._passed:
             return 1
         interval = (self._trained - self._trained_at_look) / self._passed
-        needed = (self.spent + cost) / share - self._trained
+        needed = (self.spent + 2 * cost + self.at_end) / share - self._trained
         return max(1, math.ceil(needed / max(interval, 1e-9)))
 
     def state_dict(self) -> dict[str, Any]:

@@ -204,7 +204,7 @@ class MesaMonitor(Callback):
         self.stop_reason: str | None = None
         self.disabled = False
         self._dashboard = Dashboard(self.name, self.hypotheses, self.sinks)
-        self._timetable = Timetable(self.max_overhead)
+        self._timetable = Timetable(self.max_overhead, self._dashboard.seconds_to_draw)
         self._healthy_checkpoint: str | None = None
         self._reloads = Reloads()
         # What follows is not kept in checkpoints.

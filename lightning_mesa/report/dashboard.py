@@ -39,6 +39,11 @@ class Dashboard:
         self.paths: dict[str, list[Point]] = {}
         self._written: frozenset[journal.Identity] = frozenset()
 
+    @property
+    def seconds_to_draw(self) -> float:
+        """What figures take the first time, about: most of it is matplotlib's import."""
+        return 1.0 if self.hypotheses.proxies and find_spec("matplotlib") is not None else 0.0
+
     def begin(self, trainer: Any, folder: Path | None) -> None:
         """At the start of a run: make room for its journal."""
         if folder is not None and trainer.is_global_zero:

@@ -51,12 +51,29 @@ def test_looks_keep_to_the_share_from_the_third_on(clock, share, cost, interval)
     assert taken[0][0] == 1
     assert all(overhead <= share + 1e-9 for _, overhead in taken[1:])
     affordable = share * interval / cost  # looks at a due time
-    assert len(taken) >= min(20_000, 20_000 * affordable) - 3
+    assert len(taken) >= min(20_000, 20_000 * affordable) - 4
+
+
+def test_the_last_look_and_the_figures_fit_too(clock):
+    budget = Budget(0.05, at_end=2.0)
+
+    def look():
+        with budget.spending():
+            clock.seconds += 1
+        budget.look_taken(1.0, ONE)
+
+    look()
+    for _ in range(1_000):
+        clock.seconds += 1
+        if budget.due():
+            look()
+            if budget.spent > 2:  # from the third look on the run could end at any time
+                assert (budget.spent + 1.0 + budget.at_end) / budget._trained <= 0.05 + 1e-9
 
 
 def test_a_costly_start_is_paid_off(clock):
     taken = simulate(clock, 0.05, first=10.0, cost=0.1, interval=1.0, dues=1_000)
-    assert taken[1][0] == pytest.approx((10 + 0.1 + 0.1) / 0.05, abs=2)
+    assert taken[1][0] == pytest.approx((10 + 0.1 + 2 * 0.1) / 0.05, abs=2)
     assert taken[-1][1] <= 0.05
 
 
@@ -76,7 +93,7 @@ def test_the_state_goes_on(clock):
     again = Budget(0.1)
     again.load_state_dict(budget.state_dict())
     assert (again.stride, again.overhead, again.spent) == (budget.stride, budget.overhead, 3.0)
-    assert again.stride == 3  # (3 + 1) / .1 = 40 seconds of training, 10 of them are over, one due time each 10
+    assert again.stride == 4  # (3 + 2) / .1 = 50 seconds of training, 10 of them are over, one due time each 10
 
 
 @pytest.mark.parametrize("share", [0, -0.1, "much"])
