@@ -26,8 +26,8 @@ def requirements() -> list[str]:
 
 
 @nox.session
-@nox.parametrize("version", VERSIONS)
-@nox.parametrize("namespace", NAMESPACES)
+@nox.parametrize("version", list(VERSIONS))
+@nox.parametrize("namespace", list(NAMESPACES))
 def tests(session: nox.Session, namespace: str, version: str) -> None:
     """Install one combination, and run the suite on it."""
     constraints = Path("constraints.txt").read_text(encoding="utf-8").splitlines()

@@ -19,5 +19,6 @@ def part(name: str):
 pl = part("")
 Callback, LightningDataModule = pl.Callback, pl.LightningDataModule
 EarlyStopping, ModelCheckpoint = part("callbacks").EarlyStopping, part("callbacks").ModelCheckpoint
+VERSION = tuple(int(number) for number in pl.__version__.split(".")[:2])
 loggers = part("loggers")
 CSVLogger, TensorBoardLogger, Logger = loggers.CSVLogger, loggers.TensorBoardLogger, loggers.Logger

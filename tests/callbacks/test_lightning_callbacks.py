@@ -7,7 +7,7 @@ import torch
 
 import toy
 from lightning_mesa import LoaderDistribution, MesaWarning, read_journal
-from namespace import Callback, EarlyStopping, ModelCheckpoint
+from namespace import VERSION, Callback, EarlyStopping, ModelCheckpoint
 
 
 @pytest.fixture(autouse=True)
@@ -280,6 +280,8 @@ def test_the_healthy_checkpoint_rolls_and_is_named_by_alerts(tmp_path, every_n_s
 )
 def test_a_run_can_be_resumed_from_its_healthy_checkpoint(tmp_path, turn, every_n_steps, healthy, later):
     """Loaded with ``weights_only=True``, it goes on at its step with the looks that were left, and stays healthy."""
+    if healthy == 15 and VERSION < (2, 6):
+        pytest.skip("resumed within an epoch this Lightning takes a step too many, with a monitor or without")
     mesa = toy.monitor(on_alert=["checkpoint", "stop"], every_n_steps=every_n_steps)
     toy.fit(tmp_path, mesa, Turn(turn), model=toy.ToyModel(0.0), max_epochs=4)
     assert mesa.alerts

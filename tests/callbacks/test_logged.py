@@ -10,7 +10,7 @@ import toy
 from lightning_mesa import Alarm, ConfigurationError, Logged, Matches, read_journal
 from lightning_mesa.intervals import BoundedMean
 from lightning_mesa.replay import judge_again, read_recording
-from namespace import EarlyStopping, ModelCheckpoint
+from namespace import VERSION, EarlyStopping, ModelCheckpoint
 
 
 class Model(toy.ToyModel):
@@ -67,6 +67,8 @@ def values(folder, quantity, objective="val.y"):
 
 @pytest.mark.parametrize("late", [False, True])
 def test_gaps_are_derived_without_a_forward_pass(tmp_path, late):
+    if late and VERSION < (2, 6):
+        pytest.skip("this Lightning logs no value of several loaders at the end of a validation")
     torch.manual_seed(0)
     model, alone = Model(late), Model(late)
     alone.load_state_dict(model.state_dict())

@@ -6,7 +6,7 @@ from torch.utils.data import ConcatDataset, DataLoader
 
 import toy
 from lightning_mesa import ConfigurationError, MesaWarning, read_journal
-from namespace import EarlyStopping, Logger, ModelCheckpoint, pl
+from namespace import VERSION, EarlyStopping, Logger, ModelCheckpoint, pl
 
 
 @pytest.fixture(autouse=True)
@@ -132,7 +132,8 @@ def run_resumed(folder, memory, mesa, *callbacks, **options):
     )
     checkpoint = folder.parent / CHECKPOINT
     val = toy.loader(400, seed=1)
-    trainer.fit(toy.ToyModel(), same_batches(), val, ckpt_path=checkpoint, weights_only=True)
+    weights_only = {"weights_only": True} if VERSION >= (2, 6) else {}  # older ones have no such argument
+    trainer.fit(toy.ToyModel(), same_batches(), val, ckpt_path=checkpoint, **weights_only)
     return trainer
 
 

@@ -5,7 +5,7 @@ import pytest
 
 import toy
 from lightning_mesa.report import progress
-from namespace import part
+from namespace import VERSION, part
 
 RichProgressBar, TQDMProgressBar = part("callbacks").RichProgressBar, part("callbacks").TQDMProgressBar
 
@@ -29,6 +29,8 @@ def test_summary_text(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("bar", [TQDMProgressBar, RichProgressBar])
 def test_a_slow_look_shows_its_progress_and_a_fast_one_does_not(tmp_path, bar, monkeypatch, capsys):
+    if bar is RichProgressBar and VERSION < (2, 6):
+        pytest.skip("this Lightning's bar does not end two runs of a process on the rich that is installed")
     toy.fit(tmp_path, toy.monitor(), bar(), enable_progress_bar=True, max_epochs=1)
     assert "mesa: apart" not in "".join(capsys.readouterr())
     monkeypatch.setattr(progress, "PATIENCE_SECONDS", -1.0)
