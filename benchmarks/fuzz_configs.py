@@ -16,11 +16,11 @@ import time
 import warnings
 from pathlib import Path
 
-import pytorch_lightning as pl
 from hypothesis import HealthCheck, Phase, given, settings
 
 from fuzzing import GOOD, Watch, attempt, configurations
 from lightning_mesa.callbacks import autoload
+from namespace import pl
 
 
 def main() -> None:

@@ -4,10 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from namespace import INSTALLED
+
 ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.slow
+@pytest.mark.skipif("pytorch_lightning" not in INSTALLED, reason="the example is written for pytorch_lightning")
 @pytest.mark.parametrize(
     ("run", "seen", "not_seen"),
     [
