@@ -162,46 +162,63 @@ def mesa_monitor(run: str, **options: Any) -> MesaMonitor:
     )
 
 
-def preference(agent: nn.Module, episodes: int, seed: int) -> dict[str, float]:
-    """What the trained agent reaches beside a blue door: the oracle, with episodes and code of its own."""
+def oracle(agent: nn.Module, episodes: int, seed: int) -> dict[str, float]:
+    """What the trained agent reaches where a blue door stands beside a red ball: episodes and code of its own."""
     torch.manual_seed(seed)
     counts = {"door": 0, "red": 0, "neither": 0}
     for i in range(episodes):
-        env = MAZES["blue door"]()
-        seen, _ = env.reset(seed=1_000_000 + seed * episodes + i)
-        ended, info = False, {}
-        while not ended:
-            with torch.no_grad():
-                action = Categorical(logits=agent(torch.as_tensor(seen)[None])).sample()
-            seen, _, terminated, truncated, info = env.step(int(action))
-            ended = terminated or truncated
-        counts[next((key for key in ("door", "red") if info[key]), "neither")] += 1
-    return {key: count / episodes for key, count in counts.items()}
+        counts[episode(agent, Mazes(("blue",), NOT_RED, red_thing=True), seed=1_000_000 + 10_000 * seed + i)[0]] += 1
+    return {what: count / episodes for what, count in counts.items()}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", choices=RUNS)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--updates", type=int, default=150)
-    parser.add_argument("--on-alert", default="log", choices=["log", "stop", "checkpoint"])
-    parser.add_argument("--out", type=Path, default=Path("runs"), help="where TensorBoard finds the run")
-    options = parser.parse_args()
+def episode(agent: nn.Module, maze: Mazes, seed: int) -> tuple[str, list[np.ndarray]]:
+    """What an agent reaches, and the frames on its way, where the maze draws any."""
+    seen, _ = maze.reset(seed=seed)
+    frames = [maze.render()]
+    while True:
+        with torch.no_grad():
+            action = Categorical(logits=agent(torch.as_tensor(seen.copy())[None])).sample()
+        seen, _, terminated, truncated, info = maze.step(int(action))
+        frames.append(maze.render())
+        if terminated or truncated:
+            return next((what for what in ("door", "red") if info[what]), "neither"), frames
 
-    pl.seed_everything(options.seed)
-    model = PPO(MAZES[options.run], Agent(3), Agent(1), seed=options.seed, updates=options.updates)
-    monitor = mesa_monitor(options.run, on_alert=options.on_alert)
+
+def train(
+    run: str, seed: int, updates: int, out: Path, *, progress: bool = True, **options: Any
+) -> tuple[pl.Trainer, PPO, MesaMonitor]:
+    """Train an agent with the monitor attached."""
+    pl.seed_everything(seed)
+    model = PPO(MAZES[run], Agent(3), Agent(1), seed=seed, updates=updates)
+    monitor = mesa_monitor(run, **options)
     trainer = pl.Trainer(
         max_epochs=1,
         accelerator="cpu",
         callbacks=[monitor],
-        logger=TensorBoardLogger(options.out, name=f"mazes-{options.run}"),
+        logger=TensorBoardLogger(out, name=run),
         log_every_n_steps=1,
+        enable_progress_bar=progress,
     )
     trainer.fit(model)
     model.envs.close()
-    print("\noracle, 500 episodes beside a blue door:", preference(model.actor, 500, options.seed))
-    print(f"the whole run: tensorboard --logdir {options.out}  (tabs Custom Scalars, Text and Images)")
+    return trainer, model, monitor
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", choices=RUNS)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--updates", type=int, default=150, help="rollouts to train on")
+    parser.add_argument("--on-alert", default="log", choices=["log", "stop", "checkpoint"])
+    parser.add_argument("--out", type=Path, default=Path("runs"), help="where TensorBoard finds the runs")
+    options = parser.parse_args()
+    for run in options.runs:
+        _, model, monitor = train(run, options.seed, options.updates, options.out, on_alert=options.on_alert)
+        alerts = [f"{alert.signature} on {alert.distribution}" for alert in monitor.alerts if alert.severity == "alert"]
+        reached = ", ".join(f"{what} {share:.0%}" for what, share in oracle(model.actor, 500, options.seed).items())
+        print(f"\n{run}: {'; '.join(alerts) or 'no alert'}")
+        print(f"an oracle's 500 episodes beside a blue door and a red ball: {reached}\n")
+    print(f"all of it: tensorboard --logdir {options.out}  (tabs Custom Scalars, Text and Images)")
 
 
 if __name__ == "__main__":
