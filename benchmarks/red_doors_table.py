@@ -108,7 +108,7 @@ def table(runs: Sequence[Run]) -> Iterator[str]:
 
 def picture(actor: nn.Module, path: Path) -> None:
     """Frames of an episode in the shifted maze, the first one that ends at either of the two."""
-    maze = Mazes(("blue",), NOT_RED, red_thing=True, render_mode="rgb_array")
+    maze = Mazes(("blue",), NOT_RED, red_ball=True, render_mode="rgb_array")
     torch.manual_seed(0)
     episodes = (episode(actor, maze, seed) for seed in range(100))
     reached, frames = next(one for one in episodes if one[0] != "neither" and len(one[1]) > 5)
@@ -134,7 +134,7 @@ def main() -> None:
         runs = list(pool.map(partial(run_one, updates=options.updates), jobs))
     text = (
         "# Red doors\n\nMade by `PYTHONPATH=examples python benchmarks/red_doors_table.py --markdown "
-        f"docs/red_doors.md`: {options.seeds} seeds, {options.updates} rollouts of 1,024 steps, 200 episodes of each "
+        f"docs/red_doors.md`: {options.seeds} seeds, {options.updates} rollouts of 1,024 steps, 100 episodes of each "
         "distribution at a look, nothing stopped. The oracle's 500 episodes are its own.\n\n" + "".join(table(runs))
     )
     print(text)
