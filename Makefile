@@ -4,10 +4,13 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready-with-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 
-.PHONY: demo test test-matrix lint bench clean
+.PHONY: demo maze test test-matrix lint bench clean
 
 demo: $(READY)
 	$(BIN)/python examples/colored_digits.py confounded --out runs/demo
+
+maze: $(READY)
+	$(BIN)/python examples/red_doors.py confounded varied --out runs/maze
 
 test: lint
 	$(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term:skip-covered
@@ -34,6 +37,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/ddp.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/looks.py
+	$(BIN)/python benchmarks/environments.py
 	$(BIN)/python benchmarks/overhead.py
 
 $(READY):

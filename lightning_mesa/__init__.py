@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lightning_mesa.callbacks.monitor import MesaMonitor
-    from lightning_mesa.distributions import LoaderDistribution
+    from lightning_mesa.distributions import EnvDistribution, LoaderDistribution
+    from lightning_mesa.episodes import EpisodeObjective, EpisodeReturn, Reached, Transition
     from lightning_mesa.errors import ConfigurationError, MesaWarning
     from lightning_mesa.evidence.alarm import Alarm
     from lightning_mesa.evidence.regimes import Regime
@@ -21,7 +22,12 @@ __version__ = "0.1.0"
 
 _HOME = {
     "MesaMonitor": "callbacks.monitor",
+    "EnvDistribution": "distributions",
     "LoaderDistribution": "distributions",
+    "EpisodeObjective": "episodes",
+    "EpisodeReturn": "episodes",
+    "Reached": "episodes",
+    "Transition": "episodes",
     "ConfigurationError": "errors",
     "MesaWarning": "errors",
     "Alarm": "evidence.alarm",
@@ -43,6 +49,9 @@ __all__ = [
     "Alert",
     "Behavior",
     "ConfigurationError",
+    "EnvDistribution",
+    "EpisodeObjective",
+    "EpisodeReturn",
     "Finding",
     "LoaderDistribution",
     "Logged",
@@ -51,8 +60,10 @@ __all__ = [
     "MesaWarning",
     "NegativeLoss",
     "Objective",
+    "Reached",
     "Regime",
     "ScoreFunction",
+    "Transition",
     "Verdict",
     "read_journal",
 ]

@@ -1,7 +1,10 @@
-"""What to look at: named distributions of items, found when training starts."""
+"""What to look at: named distributions of items or episodes, found when training starts."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from torch.utils.data import DataLoader, Dataset
@@ -14,6 +17,8 @@ Inputs: TypeAlias = str | int | Sequence[str]
 Forward: TypeAlias = Callable[[Any, Any], Any] | str
 Where: TypeAlias = str | Mapping[str, Any] | Callable[[Any], Any]
 Items: TypeAlias = DataLoader[Any] | Dataset[Any]
+Policy: TypeAlias = Callable[[Any, Any, Any], Any]
+EnvSpec: TypeAlias = str | Callable[[], Any] | Any
 if TYPE_CHECKING:
     Source: TypeAlias = Items | Callable[[], Items] | str
 else:
@@ -72,8 +77,6 @@ class LoaderDistribution:
     ) -> None:
         if batch_size < 1:
             raise ConfigurationError(f"batch_size must be at least 1, not {batch_size}.")
-        if data_regime not in DATA_REGIMES:
-            raise ConfigurationError(f"data_regime must be one of {', '.join(DATA_REGIMES)}, not {data_regime!r}.")
         if is_path(source) and not _FOUND_LATE.fullmatch(str(source)):
             source = imported(str(source), f"distribution {source!r}")
         self.source: Source = source
@@ -82,7 +85,7 @@ class LoaderDistribution:
         self.ids = ids
         self.where = _where(where)
         self.batch_size = batch_size
-        self.data_regime = data_regime
+        self.data_regime = _data_regime(data_regime)
 
     def resolve(self, find: Callable[[str], object]) -> Items:
         """Find the items.
@@ -122,14 +125,134 @@ def _where(where: Where | None) -> Where | None:
     )
 
 
-OneDistribution: TypeAlias = LoaderDistribution | Source
+class EnvDistribution:
+    """A distribution of episodes: what a policy does in environments of Gymnasium.
+
+    The environments are the monitor's own, and closed when the fit ends or fails. Exactly so many episodes are run, and
+    which ones is settled before they begin, so that short ones do not count more than long ones. The policy is called
+    once per step for all environments together. The unit of evidence is the episode.
+
+    Chance is measured once, before training, as the best mean score of a policy that does not look: random actions and,
+    for discrete ones, each action always; a checkpoint keeps it.
+
+    Args:
+        env: A function without arguments that returns an environment, of which ``num_envs`` are stepped side by side,
+            or a vector environment; its import path; ``"datamodule.ATTRIBUTE"`` or ``"model.ATTRIBUTE"``; the id of a
+            registered environment; or a vector environment that nothing else uses.
+        policy: ``(pl_module, observation, state) -> (logits or torch Distribution, state)``, or its import path.
+            Observations are tensors on the model's device with one row per environment, in mappings or tuples as the
+            environment gives them. The state is None when an episode begins, and for a policy without memory. Default:
+            the LightningModule, called on the observation; of a tuple that it returns the first element.
+        episodes: Number of episodes at a look.
+        num_envs: Number of environments side by side.
+        greedy: Take the most probable action (of a continuous distribution the mean); else draw one.
+        max_steps: An episode that goes on for longer is cut there, and scored by what has happened.
+        timeout: A step that takes more seconds than this is an error, where looks run in the main thread.
+        oracle: A policy that acts as well as can be; its mean score is the ceiling of objectives that give none.
+        chance_episodes: Number of episodes by which chance, and the oracle's score, are measured.
+        data_regime: ``"fresh"``: new episodes at every look. ``"reused"``: the same seeds at every look.
+            ``"adaptive"``: as for a :class:`LoaderDistribution`. ``"auto"``: adaptive where a plateau scheduler
+            monitors a value of these episodes, else fresh.
+
+    Raises:
+        ConfigurationError: If Gymnasium is not installed, or an argument cannot be right.
+    """
+
+    where = None
+
+    def __init__(
+        self,
+        env: EnvSpec,
+        policy: Policy | str | None = None,
+        *,
+        episodes: int = 100,
+        num_envs: int = 8,
+        greedy: bool = False,
+        max_steps: int = 10_000,
+        timeout: float = 60.0,
+        oracle: Policy | str | None = None,
+        chance_episodes: int = 100,
+        data_regime: str = "auto",
+    ) -> None:
+        if find_spec("gymnasium") is None:
+            raise ConfigurationError("EnvDistribution needs Gymnasium: pip install 'lightning-mesa[rl]'.")
+        for argument, number in {
+            "episodes": episodes,
+            "num_envs": num_envs,
+            "max_steps": max_steps,
+            "chance_episodes": chance_episodes,
+        }.items():
+            if not isinstance(number, int) or number < 1:
+                raise ConfigurationError(f"{argument} must be a whole number of at least 1, not {number!r}.")
+        if not timeout > 0:
+            raise ConfigurationError(f"timeout must be a positive number of seconds, not {timeout!r}.")
+        if is_path(env) and not _FOUND_LATE.fullmatch(str(env)):
+            env = imported(str(env), f"environment {env!r}")
+        self.env = env
+        self.policy: Policy | None = function_of(policy, "policy")
+        self.episodes = episodes
+        self.num_envs = num_envs
+        self.greedy = greedy
+        self.max_steps = max_steps
+        self.timeout = timeout
+        self.oracle: Policy | None = function_of(oracle, "oracle")
+        self.chance_episodes = chance_episodes
+        self.data_regime = _data_regime(data_regime)
+
+    def resolve(self, find: Callable[[str], object]) -> Any:
+        """The vector environment.
+
+        Args:
+            find: Looks a name up in the trainer, the DataModule or the LightningModule.
+
+        Raises:
+            ConfigurationError: If there is none.
+        """
+        # Gymnasium is an extra.
+        gymnasium, vector = import_module("gymnasium"), import_module("gymnasium.vector")
+        make: Any = self.env
+        if isinstance(make, str):
+            make = find(make) if _FOUND_LATE.fullmatch(make) else partial(gymnasium.make, make)
+        if isinstance(make, vector.VectorEnv):
+            return make
+        if isinstance(make, gymnasium.Env) or not callable(make):
+            raise ConfigurationError(
+                f"{self.env!r} is no environment of the monitor's own: pass a function without arguments that returns "
+                "one, its import path, the id of a registered environment, or a vector environment."
+            )
+        first = make()
+        if isinstance(first, vector.VectorEnv):
+            return first
+        envs = [first, *(make() for _ in range(self.num_envs - 1))]
+        if not all(isinstance(env, gymnasium.Env) for env in envs) or len({id(env) for env in envs}) < len(envs):
+            raise ConfigurationError(
+                f"{self.env!r} gives {type(first).__name__}: it must give an environment of Gymnasium, and another one "
+                "each time."
+            )
+        return vector.SyncVectorEnv(
+            [partial(_itself, env) for env in envs], autoreset_mode=vector.AutoresetMode.DISABLED
+        )
+
+
+def _itself(env: Any) -> Any:
+    return env
+
+
+def _data_regime(data_regime: str) -> str:
+    if data_regime not in DATA_REGIMES:
+        raise ConfigurationError(f"data_regime must be one of {', '.join(DATA_REGIMES)}, not {data_regime!r}.")
+    return data_regime
+
+
+Distribution: TypeAlias = LoaderDistribution | EnvDistribution
+OneDistribution: TypeAlias = Distribution | Source
 if TYPE_CHECKING:
     DistributionSpec: TypeAlias = OneDistribution | Sequence[OneDistribution] | Mapping[str, OneDistribution]
 else:
-    DistributionSpec = LoaderDistribution | str | Mapping[str, OneDistribution] | Sequence[OneDistribution]
+    DistributionSpec = Distribution | str | Mapping[str, OneDistribution] | Sequence[OneDistribution]
 
 
-def named_distributions(spec: DistributionSpec, default_name: str) -> dict[str, LoaderDistribution]:
+def named_distributions(spec: DistributionSpec, default_name: str) -> dict[str, Distribution]:
     """Name distributions given as one, a list, or a mapping from names.
 
     Unnamed ones are called after the string that finds them, else ``default_name``, numbered where there are
@@ -146,18 +269,22 @@ def named_distributions(spec: DistributionSpec, default_name: str) -> dict[str, 
         entries = [(_name(spec, default_name), spec)]
     if not entries:
         raise ConfigurationError(f"no {default_name} distribution is given: pass at least one.")
-    named: dict[str, LoaderDistribution] = {}
+    named: dict[str, Distribution] = {}
     for name, source in entries:
         check_name(name, f"{default_name} distribution", reserved=RESERVED)
         if name in named:
             raise ConfigurationError(f"two {default_name} distributions are named {name!r}: pass a mapping.")
-        named[name] = source if isinstance(source, LoaderDistribution) else LoaderDistribution(source)
+        named[name] = (
+            source if isinstance(source, (LoaderDistribution, EnvDistribution)) else LoaderDistribution(source)
+        )
     return named
 
 
 def _name(source: Any, default: str) -> str:
     if isinstance(source, LoaderDistribution):
         source = source.source
+    elif isinstance(source, EnvDistribution):
+        source = source.env
     if isinstance(source, str):
         return source.removeprefix("datamodule.").removeprefix("model.").replace("/", ".")
     return default

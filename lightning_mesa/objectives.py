@@ -4,7 +4,7 @@ import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -82,8 +82,10 @@ class Objective(ABC):
         bounds: Smallest and largest possible score.
         ceiling: Score of an oracle; the upper bound where none is known.
         chance: Score of the best output that does not look at the input, or None to measure it.
+        of: What gets a score. Objectives that are listed together are all of one kind.
     """
 
+    of: ClassVar[Literal["items", "logged means", "episodes"]] = "items"
     name: str
     bounds: tuple[float, float]
     ceiling: float
@@ -229,7 +231,7 @@ class ScoreFunction(Objective):
     ) -> None:
         self.fn: ScoreFn = function_of(fn, "fn")
         self.name = check_name(_default_name(self.fn) if name is None else name, "objective name")
-        self.bounds = _two_floats(bounds, self.name)
+        self.bounds = two_floats(bounds, self.name)
         self.ceiling = self.bounds[1] if ceiling is None else float(ceiling)
         self.chance = None if chance is None else float(chance)
         self._check_levels()
@@ -266,7 +268,7 @@ class NegativeLoss(Objective):
     ) -> None:
         self.fn: ScoreFn = function_of(fn, "fn")
         self.name = check_name(_default_name(self.fn) if name is None else name, "objective name")
-        low, high = _two_floats(bounds, self.name)
+        low, high = two_floats(bounds, self.name)
         self.bounds = (-high, -low)
         self.ceiling = -low if ceiling is None else float(ceiling)
         self.chance = None if chance is None else float(chance)
@@ -297,6 +299,8 @@ class Logged(Objective):
         ConfigurationError: If name, bounds, ceiling or chance do not fit.
     """
 
+    of = "logged means"
+
     def __init__(
         self,
         metric: str,
@@ -308,7 +312,7 @@ class Logged(Objective):
     ) -> None:
         self.metric = metric
         self.name = check_name(metric.replace("/", ".") if name is None else name, "objective name")
-        self.bounds = _two_floats(bounds, self.name)
+        self.bounds = two_floats(bounds, self.name)
         self.ceiling = self.bounds[1] if ceiling is None else float(ceiling)
         self.chance = None if chance is None else float(chance)
         self._check_levels()
@@ -332,7 +336,7 @@ class Hypotheses:
     Attributes:
         all: The listed objectives, base first.
         scored: The same and the witness.
-        logged: Whether they are known by logged means alone.
+        of: What they score: items, logged means, or episodes.
 
     Raises:
         ConfigurationError: If something listed is no objective, or two share a name.
@@ -357,12 +361,12 @@ class Hypotheses:
         for name in names:
             if names.count(name) > 1:
                 raise ConfigurationError(f"two objectives are named {name!r}: give one of them name=.")
-        self.logged = isinstance(self.base, Logged)
+        self.of = self.base.of
         for objective in self.scored:
-            if isinstance(objective, Logged) != self.logged:
+            if objective.of != self.of:
                 raise ConfigurationError(
-                    f"objectives {self.base.name!r} and {objective.name!r}: one is a logged mean and one a score of "
-                    "items; list Logged objectives only, or none."
+                    f"objective {self.base.name!r} scores {self.of}, and {objective.name!r} {objective.of}: what is "
+                    "listed together must be of one kind."
                 )
         for proxy in self.proxies:
             check_name(proxy.name, "proxy name", reserved=("base", "neither"))
@@ -405,7 +409,12 @@ def _default_name(source: Target | ScoreFn) -> str:
     return str(name)
 
 
-def _two_floats(bounds: Sequence[float], name: str) -> tuple[float, float]:
+def two_floats(bounds: Sequence[float], name: str) -> tuple[float, float]:
+    """Bounds as they were given, in whatever kind of sequence.
+
+    Raises:
+        ConfigurationError: If they are not two.
+    """
     if len(bounds) != 2:
         raise ConfigurationError(f"objective {name!r}: bounds must be two numbers, not {bounds!r}.")
     return float(bounds[0]), float(bounds[1])

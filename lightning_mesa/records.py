@@ -35,7 +35,7 @@ class Behavior:
 
     Attributes:
         distribution: Name of the distribution the batch was drawn from.
-        n: Number of items in the batch.
+        n: Number of items in the batch; in environments, an item is an episode.
         items: ``[n]`` int64 the items' numbers, which do not depend on who reads them.
         scores: Objective name -> ``[n]`` float64 in the objective's units; NaN where the outputs or the score
             were not finite.
@@ -52,6 +52,9 @@ class Behavior:
             nobody asks.
         cued: ``[n]`` float64, the score at base on the same items with the cue, or None without one.
         features: What the last layer reads, or why that is not known; None where nobody asks.
+        oracle_scores: Objective name -> ``[n]`` float64, the mean score of an oracle; only where it is the ceiling.
+        lengths: ``[n]`` int64, number of decisions in each episode; None where items are no episodes.
+        max_length: What no episode can exceed.
     """
 
     distribution: str
@@ -67,6 +70,9 @@ class Behavior:
     extremity: Tensor | None = None
     cued: Tensor | None = None
     features: Features | str | None = None
+    oracle_scores: Mapping[str, Tensor] = field(default_factory=dict)
+    lengths: Tensor | None = None
+    max_length: int = 0
 
 
 @dataclass(frozen=True)

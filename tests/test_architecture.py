@@ -20,6 +20,13 @@ def test_importing_the_package_imports_nothing_heavy():
     assert out.stdout.strip() == "[]"
 
 
+def test_environments_need_gymnasium_only_where_there_are_some():
+    """It is an extra: the monitor and everything that it imports do without."""
+    code = "import sys, lightning_mesa.callbacks.monitor; print('gymnasium' in sys.modules)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "False"
+
+
 def test_every_public_name_is_there():
     for name in lightning_mesa.__all__:
         assert getattr(lightning_mesa, name).__name__ == name

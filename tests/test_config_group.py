@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+import environments
 import lightning_mesa
 import toy
 from lightning_mesa import MesaMonitor
@@ -26,8 +27,10 @@ class ToyDataModule(LightningDataModule):
         return toy.shifted()
 
 
+ENVIRONMENTS = ["base.goal=goal", "proxies.0.goal=red", "reference.env=environments.TwoDoors"]
 FILLED = {
     "mesa": ["base.target=y", "proxies.0.target=z", "inputs=x", "shifted.apart=datamodule.shifted"],
+    "mesa_environments": [*ENVIRONMENTS, "shifted.apart.env=environments.apart"],
     "mesa_early_stopping": ["base.target=y", "proxies.0.target=z", "inputs=x", "shifted.apart=datamodule.shifted"],
 }
 
@@ -49,6 +52,10 @@ def test_a_recipe_is_found_composed_instantiated_trains_and_resumes(tmp_path, re
 
     mesa, *others = callbacks()
     assert isinstance(mesa, MesaMonitor)
+    if "environments" in recipe:
+        trainer = environments.fit(tmp_path, mesa)
+        assert float(trainer.callback_metrics["mesa/apart/n"]) == 200
+        return
     trainer = toy.fit(tmp_path, mesa, *others, datamodule=ToyDataModule(), enable_checkpointing=True)
     assert float(trainer.callback_metrics["mesa/apart/n"]) == 400
     if others:

@@ -9,7 +9,7 @@ from lightning_mesa.callbacks.data_regimes import DataRegime, Place, after_reloa
 from lightning_mesa.callbacks.processes import gather
 from lightning_mesa.callbacks.schedule import Schedule
 from lightning_mesa.competence import Competence
-from lightning_mesa.distributions import LoaderDistribution
+from lightning_mesa.distributions import Distribution
 from lightning_mesa.errors import ConfigurationError
 from lightning_mesa.intervals import BoundedMean
 from lightning_mesa.measures import Stamp
@@ -44,8 +44,8 @@ class LoggedSession:
         pl_module: Any,
         name: str,
         hypotheses: Hypotheses,
-        reference: Mapping[str, LoaderDistribution],
-        shifted: Mapping[str, LoaderDistribution],
+        reference: Mapping[str, Distribution],
+        shifted: Mapping[str, Distribution],
         logged: Collection[str] | None,
     ) -> None:
         self.trainer = trainer
@@ -109,6 +109,9 @@ class LoggedSession:
         labels = {where: regime.label for where, regime in self.data_regimes.items()}
         stamp = Stamp(trainer.global_step, trainer.current_epoch, self.roles, *plan, labels)
         return findings_of_means(scores, stamp, "logged")
+
+    def close(self) -> None:
+        """There is nothing to close."""
 
     def rehearse(self) -> None:
         """Nothing can be read before the next validation."""
@@ -176,8 +179,8 @@ class LoggedSession:
             ) from None
 
 
-def _number(where: str, distribution: LoaderDistribution, keys: list[str]) -> int:
-    source = distribution.source
+def _number(where: str, distribution: Distribution, keys: list[str]) -> int:
+    source = getattr(distribution, "source", None)
     if not isinstance(source, str) or source.partition("/")[0] != "val" or distribution.where is not None:
         raise ConfigurationError(
             f"distribution {where!r}: logged values are those of whole validation loaders; name one, like 'val/1'."

@@ -19,6 +19,7 @@ from lightning_mesa.callbacks.compat import (
 )
 from lightning_mesa.callbacks.config import Config, build
 from lightning_mesa.callbacks.data_regimes import Reloads, goes_on_from_best
+from lightning_mesa.callbacks.env_source import Levels
 from lightning_mesa.callbacks.logged import LoggedSession
 from lightning_mesa.callbacks.processes import together
 from lightning_mesa.callbacks.session import Session, check_apart
@@ -207,6 +208,7 @@ class MesaMonitor(Callback):
         self._timetable = Timetable(self.max_overhead, self._dashboard.seconds_to_draw)
         self._healthy_checkpoint: str | None = None
         self._reloads = Reloads()
+        self._levels: Levels = {}
         # What follows is not kept in checkpoints.
         self._session: Session | LoggedSession | None = None
         self._waits = False  # for values that come later in this validation
@@ -261,7 +263,7 @@ class MesaMonitor(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look at what the module's own hook has logged at the end of the validation."""
-        if trainer.sanity_checking and self.hypotheses.logged:
+        if trainer.sanity_checking and self.hypotheses.of == "logged means":
             self._logged_in_sanity = set(validation_metrics(trainer))
         if self._waits and not self.disabled:
             self._waits = False
@@ -284,12 +286,14 @@ class MesaMonitor(Callback):
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the table, below the progress bar."""
         self._reloads.unwatch()
+        self._close()
         if self._last is not None:
             rank_zero_info(summary(*self._last, self.alerts, self.stop_reason))
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Let go of the model and the data; the journal has every line already."""
         self._reloads.unwatch()
+        self._close()
         self._session = None
 
     def state_dict(self) -> dict[str, Any]:
@@ -304,6 +308,7 @@ class MesaMonitor(Callback):
             "timetable": self._timetable.state_dict(),
             "healthy_checkpoint": self._healthy_checkpoint,
             "reloaded": self._reloads.seen,
+            "levels": {where: dict(levels) for where, levels in self._levels.items()},
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -316,6 +321,7 @@ class MesaMonitor(Callback):
         self._timetable.load_state_dict(state_dict["timetable"])
         self._healthy_checkpoint = state_dict["healthy_checkpoint"]
         self._reloads.seen = state_dict["reloaded"]
+        self._levels = {where: dict(levels) for where, levels in state_dict["levels"].items()}
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the data, and without the model that Lightning attaches as ``log``."""
@@ -410,6 +416,7 @@ class MesaMonitor(Callback):
             if self.on_error == "raise" or (not self.autoloaded and (at_start or trainer.fast_dev_run)):
                 raise
             self.disabled = True
+            self._close()
             warnings.warn(
                 f"MesaMonitor {self.name!r} is off from step {trainer.global_step} on, training goes on: "
                 f"{type(error).__name__}: {error} (on_error='raise' shows where)",
@@ -435,7 +442,11 @@ class MesaMonitor(Callback):
                     warnings.warn(f"MesaMonitor {self.name!r} takes no look: {error}", MesaWarning, stacklevel=2)
                     return
                 session = self._session
-            findings = session.measure((1, 1, 0))
+            try:
+                findings = session.measure((1, 1, 0))
+            finally:
+                if session is not self._session:
+                    session.close()
             alarm = copy.copy(self.alarm)
             alarm.start(1)
             judgement = alarm.judge(findings)
@@ -450,7 +461,7 @@ class MesaMonitor(Callback):
         return self.autoloaded and len(twins) > 1
 
     def _open(self, trainer: Any, pl_module: Any) -> Session | LoggedSession:
-        if self.hypotheses.logged:
+        if self.hypotheses.of == "logged means":
             if self.shifted is None or self.reading != Reading():
                 raise ConfigurationError(
                     "of logged values there are no batches: pass shifted= names of validation loaders, and leave out "
@@ -470,4 +481,11 @@ class MesaMonitor(Callback):
             self.limit_batches,
             self.seed,
             ScoredWeights(trainer, self, self.weights),
+            self._levels,
         )
+
+    def _close(self) -> None:
+        """Close environments; items are kept for a test after the fit."""
+        if self._session is not None and self.hypotheses.of == "episodes":
+            self._session.close()
+            self._session = None

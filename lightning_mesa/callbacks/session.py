@@ -9,10 +9,11 @@ from typing import Any
 
 from lightning_mesa.callbacks.compat import find, validation_datasets
 from lightning_mesa.callbacks.data_regimes import DataRegime, Place, after_reload, at_start, in_words
+from lightning_mesa.callbacks.env_source import EnvSource, Levels, env_sources
 from lightning_mesa.callbacks.processes import gather, together
 from lightning_mesa.callbacks.schedule import Schedule
-from lightning_mesa.callbacks.source import Source, batches_in
-from lightning_mesa.distributions import Items, LoaderDistribution, named_distributions
+from lightning_mesa.callbacks.source import Source, item_sources
+from lightning_mesa.distributions import Distribution, named_distributions
 from lightning_mesa.errors import ConfigurationError
 from lightning_mesa.measures import MEASURES, Measure, Stamp
 from lightning_mesa.measures.measure import Plan
@@ -41,9 +42,10 @@ class Session:
         limit_batches: Read at most so many batches of each distribution at a look.
         seed: Seed of everything random inside a look.
         weights: Which weights to look at.
+        levels: Chance and oracle's scores in environments that have been measured already; new ones are added.
 
     Raises:
-        ConfigurationError: If a distribution cannot be found.
+        ConfigurationError: If a distribution cannot be found, or does not hold what the objectives score.
     """
 
     any_time = True
@@ -55,12 +57,13 @@ class Session:
         pl_module: Any,
         name: str,
         hypotheses: Hypotheses,
-        reference: Mapping[str, LoaderDistribution],
-        shifted: Mapping[str, LoaderDistribution] | None,
+        reference: Mapping[str, Distribution],
+        shifted: Mapping[str, Distribution] | None,
         reading: Reading,
         limit_batches: int | None,
         seed: int,
         weights: ScoredWeights,
+        levels: Levels,
     ) -> None:
         self.trainer = trainer
         self.pl_module = pl_module
@@ -68,26 +71,28 @@ class Session:
         self.hypotheses = hypotheses
         self.seed = seed
         self.weights = weights
-        self.limit_batches = limit_batches
         if trainer.fast_dev_run:
-            self.limit_batches = min(int(trainer.fast_dev_run), limit_batches or int(trainer.fast_dev_run))
+            limit_batches = min(int(trainer.fast_dev_run), limit_batches or int(trainer.fast_dev_run))
         # Factories and dataloader hooks may draw random numbers.
         with random_streams(seed), generators(pl_module, trainer.datamodule):
             if shifted is None:
                 shifted = _offered(trainer, pl_module)
                 check_apart(reference, shifted)
             self.distributions = {**reference, **shifted}
-            found = {
-                where: distribution.resolve(lambda key: find(trainer, pl_module, key))
-                for where, distribution in self.distributions.items()
-            }
+            look_up = partial(find, trainer, pl_module)
+            sources: Sequence[Source | EnvSource] = (
+                env_sources(self.distributions, hypotheses, look_up, pl_module, reading, limit_batches, levels)
+                if hypotheses.of == "episodes"
+                else item_sources(
+                    self.distributions, hypotheses, look_up, reading, limit_batches, trainer.limit_val_batches
+                )
+            )
             validation = validation_datasets(trainer)
         roles: dict[str, Role] = dict.fromkeys(reference, "reference")
         self.roles = roles | dict.fromkeys(shifted, "shifted")
-        sources = [self._source(found, names, reading) for names in self._of_one_pass(found)]
         self.places: dict[str, Place] = {}
         self.data_regimes: dict[str, DataRegime] = {}
-        with no_trace(trainer, pl_module, seed, *found.values()):
+        with no_trace(trainer, pl_module, seed, *(owner for source in sources for owner in source.owners)):
             for source in sources:
                 number = next((i for i, held in enumerate(validation) if held is source.dataset), None)
                 for where in source.parts:
@@ -99,7 +104,13 @@ class Session:
             for source in sources
         ]
         # Without another objective, only its features can tell what the model is still capable of.
-        self.untrained = UntrainedCopy(trainer, pl_module, seed) if hypotheses.base_alone else None
+        compare = hypotheses.base_alone and hypotheses.of == "items"
+        self.untrained = UntrainedCopy(trainer, pl_module, seed) if compare else None
+
+    def close(self) -> None:
+        """Close the environments, where there are some."""
+        for source in self.sources:
+            source.close()
 
     def plan(self, every_n_steps: int | None) -> Schedule:
         """When to look in this fit."""
@@ -164,7 +175,7 @@ class Session:
                     seen |= dict.fromkeys(source.parts, behavior.n + seen[behavior.distribution])
         self._check_seen(seen)
 
-    def _behaviors(self, sources: Iterable[Source]) -> Iterator[Behavior]:
+    def _behaviors(self, sources: Iterable[Source | EnvSource]) -> Iterator[Behavior]:
         started = time.perf_counter()
         for source in sources:
             untrained = self.untrained if "shifted" in map(self.roles.get, source.parts) else None
@@ -177,7 +188,7 @@ class Session:
     @contextmanager
     def _alone_together(self) -> Iterator[None]:
         """Leave no trace, and fail on all processes if one fails."""
-        owners = [source.items for source in self.sources]
+        owners = [owner for source in self.sources for owner in source.owners]
         with together(self.trainer), no_trace(self.trainer, self.pl_module, self.seed, *owners):
             yield
 
@@ -218,37 +229,6 @@ class Session:
                 rest = "" if distribution.where is None else f" where {distribution.where!r} holds"
                 raise ConfigurationError(f"distribution {where!r} is empty: there is no item{rest} to look at.")
 
-    def _of_one_pass(self, found: Mapping[str, Items]) -> list[list[str]]:
-        """The distributions whose items are read together: those of one source, read in one way."""
-        together: dict[tuple[object, ...], list[str]] = {}
-        for where, items in found.items():
-            one = self.distributions[where]
-            key = (id(items), one.forward, str(one.inputs), one.ids, one.batch_size)
-            together.setdefault(key, []).append(where)
-        for names in together.values():
-            fresh = [where for where in names if self.distributions[where].data_regime == "fresh"]
-            if fresh and len(names) > 1:
-                raise ConfigurationError(
-                    f"distributions {' and '.join(map(repr, names))} share their items, and evidence from {fresh[0]!r} "
-                    "adds up over looks only if its items are its own: give each a source of its own."
-                )
-        return list(together.values())
-
-    def _source(self, found: Mapping[str, Items], names: Sequence[str], reading: Reading) -> Source:
-        first, items = self.distributions[names[0]], found[names[0]]
-        return Source(
-            items,
-            {where: self.distributions[where].where for where in names},
-            replace(
-                reading,
-                forward=first.forward or reading.forward,
-                inputs=reading.inputs if first.inputs is None else first.inputs,
-                ids=first.ids,
-            ),
-            first.batch_size,
-            _limit(self.limit_batches, first.source, items, self.trainer.limit_val_batches),
-        )
-
 
 def check_apart(reference: Iterable[str], shifted: Iterable[str]) -> None:
     """Refuse a name that is both a reference and a shifted distribution.
@@ -260,7 +240,7 @@ def check_apart(reference: Iterable[str], shifted: Iterable[str]) -> None:
         raise ConfigurationError(f"{name!r} names a reference and a shifted distribution: give them different names.")
 
 
-def _offered(trainer: Any, pl_module: Any) -> dict[str, LoaderDistribution]:
+def _offered(trainer: Any, pl_module: Any) -> dict[str, Distribution]:
     for owner in (trainer.datamodule, pl_module):
         offer = getattr(owner, "mesa_distributions", None)
         if offer is not None:
@@ -269,11 +249,3 @@ def _offered(trainer: Any, pl_module: Any) -> dict[str, LoaderDistribution]:
         "no shifted distribution: pass shifted=, or give the DataModule or LightningModule a method "
         "mesa_distributions() that returns a mapping from names to distributions."
     )
-
-
-def _limit(limit_batches: int | None, source: object, items: Items, limit_val_batches: int | float) -> int | None:
-    """Validation data without a length may be endless: then the trainer's own limit holds."""
-    named = isinstance(source, str) and source.partition("/")[0] == "val"
-    if not (named and isinstance(limit_val_batches, int) and batches_in(items) is None):
-        return limit_batches
-    return min(limit_batches or limit_val_batches, limit_val_batches)

@@ -1,14 +1,14 @@
 """Items that are read in one pass, and the distributions that they make up."""
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch.utils.data import DataLoader, Dataset
 
-from lightning_mesa.distributions import Items, Where
+from lightning_mesa.distributions import Distribution, Items, LoaderDistribution, Where
 from lightning_mesa.errors import ConfigurationError
 from lightning_mesa.objectives import Hypotheses
 from lightning_mesa.observe.features import UntrainedCopy
@@ -49,9 +49,17 @@ class Source:
     fresh: bool = False
 
     @property
+    def owners(self) -> tuple[object, ...]:
+        """Objects whose random generators a look must not advance."""
+        return (self.items,)
+
+    @property
     def dataset(self) -> "Dataset[Any]":
         """The items themselves."""
         return self.items.dataset if isinstance(self.items, DataLoader) else self.items
+
+    def close(self) -> None:
+        """The user's items stay as they are."""
 
     def draws_anew(self, seed: int) -> bool:
         """Whether its items are new where the seed is; not those that several distributions share."""
@@ -127,6 +135,63 @@ class Source:
                 f"distribution {' and '.join(map(repr, self.parts))} has no length and has given {read} items so far, "
                 "so it may never end: pass limit_batches=, or give the dataset __len__."
             )
+
+
+def item_sources(
+    distributions: Mapping[str, Distribution],
+    hypotheses: Hypotheses,
+    look_up: Callable[[str], object],
+    reading: Reading,
+    limit_batches: int | None,
+    limit_val_batches: int | float,
+) -> list[Source]:
+    """Find the items; those of one source that are read in one way are read together.
+
+    Args:
+        distributions: The distributions by name.
+        hypotheses: The listed objectives.
+        look_up: Finds what is known by a name.
+        reading: How to read batches.
+        limit_batches: Read at most so many of each.
+        limit_val_batches: The trainer's own limit.
+
+    Raises:
+        ConfigurationError: If a distribution cannot be found or holds no items.
+    """
+    of_one_pass: dict[tuple[object, ...], tuple[Items, dict[str, LoaderDistribution]]] = {}
+    for where, one in distributions.items():
+        if not isinstance(one, LoaderDistribution):
+            raise ConfigurationError(
+                f"objective {hypotheses.base.name!r} scores items, and distribution {where!r} has episodes: list "
+                "objectives such as EpisodeReturn or Reached."
+            )
+        items = one.resolve(look_up)
+        key = (id(items), one.forward, str(one.inputs), one.ids, one.batch_size)
+        of_one_pass.setdefault(key, (items, {}))[1][where] = one
+    sources = []
+    for items, parts in of_one_pass.values():
+        fresh = [where for where, one in parts.items() if one.data_regime == "fresh"]
+        if fresh and len(parts) > 1:
+            raise ConfigurationError(
+                f"distributions {' and '.join(map(repr, parts))} share their items, and evidence from {fresh[0]!r} "
+                "adds up over looks only if its items are its own: give each a source of its own."
+            )
+        first = next(iter(parts.values()))
+        inputs = reading.inputs if first.inputs is None else first.inputs
+        its_reading = replace(reading, forward=first.forward or reading.forward, inputs=inputs, ids=first.ids)
+        limit = _limit(limit_batches, first.source, items, limit_val_batches)
+        sources.append(
+            Source(items, {where: one.where for where, one in parts.items()}, its_reading, first.batch_size, limit)
+        )
+    return sources
+
+
+def _limit(limit_batches: int | None, source: object, items: Items, limit_val_batches: int | float) -> int | None:
+    """Validation data without a length may be endless: then the trainer's own limit holds."""
+    named = isinstance(source, str) and source.partition("/")[0] == "val"
+    if not (named and isinstance(limit_val_batches, int) and batches_in(items) is None):
+        return limit_batches
+    return min(limit_batches or limit_val_batches, limit_val_batches)
 
 
 def batches_in(loader: "ItemLoader | Items") -> int | None:

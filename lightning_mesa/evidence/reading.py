@@ -10,11 +10,15 @@ from lightning_mesa.records import Finding
 
 @dataclass(frozen=True)
 class Conflict:
-    """How the conflict items of a proxy were decided: by base, by the proxy, or neither."""
+    """How the conflict items of a proxy were decided: by base, by the proxy, or neither.
+
+    Of episodes, which ones are in conflict is not known: all are counted, those that serve both under ``neither``.
+    """
 
     base: int
     proxy: int
     neither: int
+    of: str = "items"
 
     @property
     def n(self) -> int:
@@ -54,6 +58,7 @@ class Look:
         cue: Competence at base without less that with the cue, by distribution.
         readout: How much better base is read out of the model's features than out of an untrained copy's, by
             distribution; only where base alone is listed.
+        preferences: Competence at the proxy less that at base, by distribution and proxy; of episodes with returns.
         extremal: Share of outputs beyond the reference's most extreme, less that on the reference, by distribution.
     """
 
@@ -75,6 +80,7 @@ class Look:
     cue: Mapping[str, Competence] = field(default_factory=dict)
     extremal: Mapping[str, Gap] = field(default_factory=dict)
     readout: Mapping[str, Best] = field(default_factory=dict)
+    preferences: Mapping[str, Mapping[str, Competence]] = field(default_factory=dict)
 
     @staticmethod
     def of(findings: Iterable[Finding]) -> "Look":
@@ -93,6 +99,7 @@ class Look:
         competences: dict[str, dict[str, Competence | None]] = {}
         capability: dict[str, Estimate | None] = {}
         conflicts: dict[str, dict[str, Conflict]] = {}
+        preferences: dict[str, dict[str, Competence]] = {}
         for f in whole:
             if f.quantity == "competence" and f.objective is not None:
                 known = f.value is not None
@@ -103,6 +110,9 @@ class Look:
                 capability[f.distribution] = _capability(f, competences.get(f.distribution, {}))
             elif f.quantity == "conflict" and f.objective is not None:
                 conflicts.setdefault(f.distribution, {})[f.objective] = Conflict(**f.detail)
+            elif f.quantity == "preference" and f.objective is not None and "difference" in f.detail:
+                difference = Competence.from_record(f.detail["difference"])
+                preferences.setdefault(f.distribution, {})[f.objective] = difference
         competence = {where: by_objective[base] for where, by_objective in competences.items()}
         return Look(
             step=gaps[0].step,
@@ -116,6 +126,7 @@ class Look:
             capability=capability,
             gap={f.distribution: _gap(f, competence[reference], competence[f.distribution]) for f in gaps},
             conflicts=conflicts,
+            preferences=preferences,
             reasons={f.distribution: str(f.detail["reason"]) for f in whole if "reason" in f.detail},
             data_regime={f.distribution: f.data_regime for f in whole},
             groups=_by_group(findings, "competence"),

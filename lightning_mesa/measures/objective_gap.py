@@ -39,6 +39,8 @@ class ObjectiveGap(Measure):
                 self.add((where, "uniform", name), _scaled(objective, behavior.uniform_scores[name]).sum())
             elif name in behavior.prescribed:
                 self.add((where, "prescribed", name), behavior.prescribed[name].sum(0))
+            if name in behavior.oracle_scores:
+                self.add((where, "oracle", name), _scaled(objective, behavior.oracle_scores[name]).sum())
             if objective is self.hypotheses.base:
                 for group, members in behavior.groups.items():
                     of_group = tally(scores[members & finite], binary=name in behavior.binary)
@@ -78,8 +80,11 @@ class ObjectiveGap(Measure):
             chance = float(self.sums[where, "uniform", name]) / n
         else:
             chance = best_constant(self.sums[where, "prescribed", name], n)
-        mean = Mean(tuple(self.sums[where, "counts", name].tolist()))
-        return Competence(mean, chance, (objective.ceiling - low) / (high - low))
+        if (where, "oracle", name) in self.sums:
+            ceiling = float(self.sums[where, "oracle", name]) / n
+        else:
+            ceiling = (objective.ceiling - low) / (high - low)
+        return Competence(Mean(tuple(self.sums[where, "counts", name].tolist())), chance, ceiling)
 
     def _scores(self, stamp: Stamp, where: str, objective: Objective) -> list[Finding]:
         competence = self.competence(where, objective)

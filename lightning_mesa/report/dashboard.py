@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lightning_mesa.evidence.alarm import Judgement
 from lightning_mesa.objectives import Hypotheses
 from lightning_mesa.records import Alert, Finding, Role
-from lightning_mesa.report import journal, publish, tensorboard
+from lightning_mesa.report import journal, preference, publish, tensorboard
+from lightning_mesa.report.preference import Placed, placed_of
 from lightning_mesa.report.sinks import Sink, Sinks, to_log
 from lightning_mesa.report.triangle import Point, draw, points_of
 
@@ -16,6 +17,9 @@ MOST_POINTS = 200
 """Of a longer path every other point is left out."""
 
 JOURNALS = ("findings.jsonl", "alerts.jsonl")
+
+
+P = TypeVar("P", Point, Placed)
 
 
 class Dashboard:
@@ -29,6 +33,7 @@ class Dashboard:
     Attributes:
         values: The last published values by metric name.
         paths: The path of each shifted distribution between base, proxy and neither.
+        preferences: Preference and capability at each look, by distribution and proxy; in environments.
     """
 
     def __init__(self, name: str, hypotheses: Hypotheses, sinks: Sinks) -> None:
@@ -37,6 +42,7 @@ class Dashboard:
         self.sinks = sinks
         self.values: dict[str, float] = {}
         self.paths: dict[str, list[Point]] = {}
+        self.preferences: dict[str, list[Placed]] = {}
         self._written: frozenset[journal.Identity] = frozenset()
 
     @property
@@ -88,10 +94,9 @@ class Dashboard:
         publish.to_callback_metrics(trainer, current)
         publish.to_loggers(trainer, current, step)
         for where, point in points_of(findings).items():
-            path = self.paths.setdefault(where, [])
-            path.append(point)
-            if len(path) > MOST_POINTS:  # a long run holds no more memory than a short one
-                del path[1:-1:2]
+            _add(self.paths.setdefault(where, []), point)
+        for where, placed in placed_of(findings).items():
+            _add(self.preferences.setdefault(where, []), placed)
         if folder is not None and trainer.is_global_zero:
             new = [f for f in findings if journal.identity(vars(f)) not in self._written]
             journal.append(folder / "findings.jsonl", new)
@@ -114,16 +119,24 @@ class Dashboard:
             figure = draw(path, f"{where}: where base and proxy disagree", proxies, self.hypotheses.base.name)
             figure.savefig(folder / f"{where}.png", dpi=120)
             tensorboard.add_figure(trainer, f"{self.name}/{where}/path", figure, step)
+        for where, looks in self.preferences.items():
+            figure = preference.draw(looks, where, self.hypotheses.base.name)
+            figure.savefig(folder / f"{where.replace('/', '.')}.preference.png", dpi=120)
+            tensorboard.add_figure(trainer, f"{self.name}/{where}/preference", figure, step)
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values."""
-        paths = {where: [dict(vars(point)) for point in path] for where, path in self.paths.items()}
-        return {"values": dict(self.values), "paths": paths}
+        paths, preferences = (
+            {where: [dict(vars(point)) for point in path] for where, path in drawn.items()}
+            for drawn in (self.paths, self.preferences)
+        )
+        return {"values": dict(self.values), "paths": paths, "preferences": preferences}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a saved state."""
         self.values = dict(state["values"])
         self.paths = {where: [Point(**point) for point in path] for where, path in state["paths"].items()}
+        self.preferences = {where: [Placed(**at) for at in looks] for where, looks in state["preferences"].items()}
 
     def _send(self, trainer: Any, folder: Path | None, judgement: Judgement, step: int) -> None:
         """Send the alerts of a look to all sinks; without a folder, under ``fast_dev_run``, only to the log."""
@@ -149,3 +162,9 @@ class Dashboard:
         shifted = [where for where, role in roles.items() if role == "shifted"]
         objectives = [objective.name for objective in self.hypotheses.all]
         tensorboard.add_layout(trainer, self.name, reference, shifted, objectives)
+
+
+def _add(path: list[P], point: P) -> None:
+    path.append(point)
+    if len(path) > MOST_POINTS:  # a long run holds no more memory than a short one
+        del path[1:-1:2]

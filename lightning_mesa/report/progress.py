@@ -27,12 +27,10 @@ def progress(trainer: Any, batches: Iterable[T], description: str, total: int | 
             if shown is None and bar is not None and time.perf_counter() - started > PATIENCE_SECONDS:
                 if getattr(bar, "is_disabled", True):
                     bar = None
-                else:
-                    shown = (
-                        _RichTask(bar, description, total)
-                        if hasattr(bar, "progress")
-                        else _TqdmTask(description, total)
-                    )
+                elif not hasattr(bar, "progress"):
+                    shown = _TqdmTask(description, total)
+                elif bar.progress is not None:  # Rich's is there only once training has begun
+                    shown = _RichTask(bar, description, total)
             if shown is not None:
                 shown.update(i)
             yield batch

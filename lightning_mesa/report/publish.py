@@ -9,6 +9,18 @@ import torch
 from lightning_mesa.evidence.alarm import Judgement
 from lightning_mesa.records import Finding
 
+WHOLE = (
+    "capability",
+    "cue_difference",
+    "extremal_excess",
+    "readout",
+    "regret",
+    "episode_length",
+    "iid_failure",
+    "goal_failure_ceiling",
+)
+"""Quantities of which a distribution has one value."""
+
 DISTANCES = ("outer_distance", "inner_distance", "reward_result_distance")
 
 
@@ -46,7 +58,9 @@ def metrics(name: str, findings: Iterable[Finding], judgement: Judgement) -> dic
             values[f"{at}/conflict/{follower}"] = f.value
         elif f.quantity in DISTANCES:
             values[f"{at}/distance/{f.quantity.removesuffix('_distance')}"] = f.value
-        elif f.quantity in ("capability", "cue_difference", "extremal_excess", "readout"):
+        elif f.quantity in ("preference", "goal_failure"):
+            values[f"{at}/{f.quantity}/{f.objective}"] = f.value
+        elif f.quantity in WHOLE:
             values[f"{at}/{f.quantity}"] = f.value
     values |= {f"{name}/{where}/evidence/{signature}": e for (where, signature), e in judgement.evidence.items()}
     for where, (low, high) in judgement.bands.items():

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+import environments
 import processes
-from lightning_mesa import read_journal
+from lightning_mesa import EnvDistribution, Reached, read_journal
 
 pytestmark = pytest.mark.slow
 
@@ -113,3 +114,29 @@ def test_the_budget_is_decided_for_all_processes(tmp_path):
     assert len({process["stride"] for process in found}) == 1
     assert found[0]["stride"] > 1
     assert not any(process["disabled"] for process in found)
+
+
+def test_episodes_do_not_depend_on_the_number_of_processes(tmp_path):
+    """Each runs its share of them, with the seeds that they have in any case."""
+
+    def first_look(world_size):
+        where = {
+            name: EnvDistribution(make, environments.padded, episodes=31, greedy=True)
+            for name, make in (("reference", environments.TwoDoors), ("apart", environments.apart))
+        }
+        watch = {
+            "base": Reached("goal"),
+            "proxies": [Reached("red")],
+            "inputs": None,
+            "reference": where["reference"],
+            "shifted": {"apart": where["apart"]},
+        }
+        found = processes.run(tmp_path / str(world_size), world_size, watch=watch, max_epochs=1)
+        assert all(one["findings"] == found[0]["findings"] for one in found)
+        assert not found[0]["disabled"]
+        findings = read_journal(tmp_path / str(world_size) / "log/mesa/findings.jsonl")
+        return [finding for finding in findings if finding["step"] == 0]
+
+    alone = first_look(1)
+    assert {finding["quantity"] for finding in alone} >= {"gap", "preference", "goal_failure"}
+    assert first_look(3) == alone

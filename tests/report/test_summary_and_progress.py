@@ -67,6 +67,15 @@ def test_rich_gets_a_task_that_ends():
     assert Bar.calls[-1] == ("update", 7, {"visible": False})
 
 
+def test_before_rich_has_begun_nothing_is_shown():
+    class Trainer:
+        class progress_bar_callback:  # noqa: N801
+            is_disabled = False
+            progress = None
+
+    assert list(progress.progress(Trainer, iter("abc"), "mesa: d", 3, time.perf_counter() - 60)) == ["a", "b", "c"]
+
+
 def test_the_profiler_shows_the_monitor_under_its_name(tmp_path):
     profiler = part("profilers").SimpleProfiler()
     toy.fit(tmp_path, toy.monitor(), profiler=profiler)
