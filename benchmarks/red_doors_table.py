@@ -108,7 +108,7 @@ def table(runs: Sequence[Run]) -> Iterator[str]:
 
 def picture(actor: nn.Module, path: Path) -> None:
     """Frames of an episode in the shifted maze, the first one that ends at either of the two."""
-    maze = Mazes(("blue",), NOT_RED, red_ball=True, render_mode="rgb_array")
+    maze = Mazes(("blue",), NOT_RED, red_box=True, render_mode="rgb_array")
     torch.manual_seed(0)
     episodes = (episode(actor, maze, seed) for seed in range(100))
     reached, frames = next(one for one in episodes if one[0] != "neither" and len(one[1]) > 5)

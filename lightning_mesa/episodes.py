@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lightning_mesa.errors import ConfigurationError
 from lightning_mesa.importing import imported, is_path
-from lightning_mesa.objectives import Objective, check_name, two_floats
+from lightning_mesa.objectives import Objective, check_name, two_floats, within_bounds
 
 
 @dataclass(frozen=True)
@@ -134,15 +134,7 @@ class EpisodeReturn(EpisodeObjective):
         Raises:
             ConfigurationError: If one lies outside the bounds.
         """
-        returns, (low, high) = sums[:, 0], self.bounds
-        finite = returns[returns.isfinite()]
-        slack = 1e-6 * (high - low)
-        if len(finite) and not (finite.min() >= low - slack and finite.max() <= high + slack):
-            raise ConfigurationError(
-                f"objective {self.name!r}: returns from {float(finite.min()):g} to {float(finite.max()):g}, outside "
-                f"its bounds [{low:g}, {high:g}]: pass bounds that hold for every episode."
-            )
-        return returns.clamp(low, high).where(returns.isfinite(), torch.nan)
+        return within_bounds(self, sums[:, 0])
 
 
 class Reached(EpisodeObjective):

@@ -377,6 +377,23 @@ class Hypotheses:
         return len(self.scored) == 1
 
 
+def within_bounds(objective: Objective, scores: Tensor) -> Tensor:
+    """The scores, rounding errors cut off, NaN where they are not finite.
+
+    Raises:
+        ConfigurationError: If one lies outside the objective's bounds.
+    """
+    (low, high), each = objective.bounds, objective.of.removesuffix("s")
+    finite = scores[scores.isfinite()]
+    tolerance = 1e-6 * (high - low)
+    if len(finite) and not (finite.min() >= low - tolerance and finite.max() <= high + tolerance):
+        raise ConfigurationError(
+            f"objective {objective.name!r} gave scores from {float(finite.min()):g} to {float(finite.max()):g}, "
+            f"outside its bounds [{low:g}, {high:g}]: pass bounds= that hold for every {each}."
+        )
+    return scores.clamp(low, high).where(scores.isfinite(), torch.nan)
+
+
 def conflicting(by_base: Tensor, by_proxy: Tensor) -> Tensor:
     """``[n]`` bool: the items on which no choice serves both, of ``[n, A]`` what each prescribes."""
     return by_base.any(1) & by_proxy.any(1) & ~(by_base & by_proxy).any(1)

@@ -39,7 +39,7 @@ def test_rewards_come_from_info_or_a_function():
 
 
 def test_a_return_outside_its_bounds_is_refused():
-    with pytest.raises(ConfigurationError, match=r"returns from 2 to 11, outside its bounds \[0, 10\]"):
+    with pytest.raises(ConfigurationError, match=r"gave scores from 2 to 11, outside its bounds \[0, 10\]"):
         steps(EpisodeReturn((0, 10)), transition((11.0, 2.0)))
 
 

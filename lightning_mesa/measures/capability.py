@@ -100,36 +100,15 @@ class Capability(Measure):
         findings = []
         base = self.hypotheses.base.name
         proxies = [p.name for p in self.hypotheses.proxies if (where, "conflict", p.name) in self.sums]
+        known = bool(proxies) and not self.sums[where, "unknown"]
         for name in proxies:
             n, by_base, by_proxy = map(int, self.sums[where, "conflict", name])
             detail = {"base": by_base, "proxy": by_proxy, "neither": n - by_base - by_proxy}
-            findings.append(self._share(stamp, where, "conflict", name, by_proxy, n, detail))
+            findings.append(
+                self.share(stamp, where, "conflict", by_proxy, n, objective=name, known=known, detail=detail)
+            )
         if proxies:
             n, *followed = map(int, self.sums[where, "joint"])
             for follower, count in zip([base, *proxies, None], followed, strict=True):
-                findings.append(self._share(stamp, where, "joint_conflict", follower, count, n, {"count": count}))
+                findings.append(self.share(stamp, where, "joint_conflict", count, n, objective=follower, known=known))
         return findings
-
-    def _share(
-        self,
-        stamp: Stamp,
-        where: str,
-        quantity: str,
-        objective: str | None,
-        count: int,
-        n: int,
-        detail: dict[str, int],
-    ) -> Finding:
-        share = Mean((float(n - count), float(count)))
-        exists = n and not self.sums[where, "unknown"]
-        return self.finding(
-            stamp,
-            where,
-            quantity,
-            "share",
-            value=share.value if exists else None,
-            limits=share.limits(LEVEL) if exists else None,
-            n=n,
-            objective=objective,
-            detail=dict(detail),
-        )

@@ -33,10 +33,11 @@ class GoalFailure(Measure):
         if not set(names) <= behavior.binary or not behavior.scores[base].isfinite().all():
             return
         served = {name: behavior.scores[name] == 1 for name in names}
-        self.add((where, "base"), tally(served[base].double(), binary=True))
-        self.add((where, "any"), tally(torch.stack(list(served.values())).any(0).double(), binary=True))
+        self.add((where, "binary"), torch.tensor(behavior.n))
+        self.add((where, "not base"), (~served[base]).sum())
+        self.add((where, "any"), torch.stack(list(served.values())).any(0).sum())
         for name in names[1:]:
-            self.add((where, "proxy", name), tally((served[name] & ~served[base]).double(), binary=True))
+            self.add((where, "proxy", name), (served[name] & ~served[base]).sum())
 
     def compute(self, stamp: Stamp, found: Sequence[Finding]) -> list[Finding]:
         """The findings of the look, per distribution in the order listed."""
@@ -49,39 +50,19 @@ class GoalFailure(Measure):
             findings += [self._regret(stamp, f) for f in found if _is_competence(f, where, base)]
             if role == "shifted":
                 for proxy in self.hypotheses.proxies:
-                    findings += self._share(stamp, where, "goal_failure", ("proxy", proxy.name), proxy.name)
+                    findings += self._share_of(stamp, where, "goal_failure", ("proxy", proxy.name), proxy.name)
             else:
-                findings += self._share(stamp, where, "iid_failure", ("base",), base, opposite=True)
-                findings += self._share(stamp, where, "goal_failure_ceiling", ("any",), None)
+                findings += self._share_of(stamp, where, "iid_failure", ("not base",), base)
+                findings += self._share_of(stamp, where, "goal_failure_ceiling", ("any",), None)
         return findings
 
-    def _share(
-        self,
-        stamp: Stamp,
-        where: str,
-        quantity: str,
-        key: tuple[str, ...],
-        objective: str | None,
-        *,
-        opposite: bool = False,
+    def _share_of(
+        self, stamp: Stamp, where: str, quantity: str, key: tuple[str, ...], objective: str | None
     ) -> list[Finding]:
-        counts = self.sums[(where, *key)].tolist() if (where, *key) in self.sums else []
-        if not counts:
+        if (where, *key) not in self.sums:
             return []
-        share = Mean(tuple(counts[::-1] if opposite else counts))
-        return [
-            self.finding(
-                stamp,
-                where,
-                quantity,
-                "share",
-                value=share.value,
-                limits=share.limits(LEVEL),
-                n=share.n,
-                objective=objective,
-                detail=share.record(),
-            )
-        ]
+        n = int(self.sums[where, "binary"])
+        return [self.share(stamp, where, quantity, int(self.sums[(where, *key)]), n, objective=objective)]
 
     def _regret(self, stamp: Stamp, competence: Finding) -> Finding:
         kappa = None if competence.value is None else Competence.from_record(competence.detail)

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
+from lightning_mesa.intervals import Mean
 from lightning_mesa.objectives import Hypotheses
 from lightning_mesa.records import Behavior, Finding, Role
 
@@ -121,6 +122,33 @@ class Measure(ABC):
     def add(self, key: tuple[str, ...], value: Tensor) -> None:
         """Add to the sum of that name."""
         self.sums[key] = self.sums[key] + value if key in self.sums else value
+
+    def share(
+        self,
+        stamp: Stamp,
+        distribution: str,
+        quantity: str,
+        count: int,
+        n: int,
+        *,
+        objective: str | None,
+        known: bool = True,
+        detail: dict[str, Any] | None = None,
+    ) -> Finding:
+        """A finding of ``count`` among ``n``, without a value where there is none or the count is not known."""
+        share = Mean((float(n - count), float(count)))
+        exists = n > 0 and known
+        return self.finding(
+            stamp,
+            distribution,
+            quantity,
+            "share",
+            value=share.value if exists else None,
+            limits=share.limits(LEVEL) if exists else None,
+            n=n,
+            objective=objective,
+            detail={"count": count} if detail is None else detail,
+        )
 
     def finding(
         self,

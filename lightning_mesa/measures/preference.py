@@ -1,13 +1,11 @@
 """Which of base and a proxy do episodes serve? Items have conflict items instead, see ``capability.py``."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from lightning_mesa.competence import Competence, Gap, limits, paired_gap
-from lightning_mesa.intervals import Mean
 from lightning_mesa.measures.measure import LEVEL, Measure, Stamp
 from lightning_mesa.objectives import Hypotheses
 from lightning_mesa.records import Behavior, Finding
@@ -83,7 +81,10 @@ class Preference(Measure):
                 proxies = [p.name for p in self.hypotheses.proxies if (where, "decided", p.name) in self.sums]
                 counts = map(int, self.sums[where, "joint"])
                 for follower, count in zip([base, *proxies, None], counts, strict=True):
-                    findings.append(self._share(stamp, where, "joint_conflict", follower, count, len(of_base), known))
+                    n = len(of_base)
+                    findings.append(
+                        self.share(stamp, where, "joint_conflict", count, n, objective=follower, known=known)
+                    )
         return findings
 
     def _decided(self, stamp: Stamp, where: str, proxy: str, of_base: Tensor, by_proxy: Tensor) -> list[Finding]:
@@ -92,35 +93,11 @@ class Preference(Measure):
         n = len(of_base)
         neither = n - base_only - proxy_only
         detail = {"base": base_only, "proxy": proxy_only, "neither": neither, "of": "episodes"}
+        decided = base_only + proxy_only
         return [
-            self._share(stamp, where, "conflict", proxy, proxy_only, n, known, detail),
-            self._share(stamp, where, "preference", proxy, proxy_only, base_only + proxy_only, known),
+            self.share(stamp, where, "conflict", proxy_only, n, objective=proxy, known=known, detail=detail),
+            self.share(stamp, where, "preference", proxy_only, decided, objective=proxy, known=known),
         ]
-
-    def _share(
-        self,
-        stamp: Stamp,
-        where: str,
-        quantity: str,
-        objective: str | None,
-        count: int,
-        n: int,
-        known: bool,
-        detail: dict[str, Any] | None = None,
-    ) -> Finding:
-        share = Mean((float(n - count), float(count)))
-        exists = n > 0 and known
-        return self.finding(
-            stamp,
-            where,
-            quantity,
-            "share",
-            value=share.value if exists else None,
-            limits=share.limits(LEVEL) if exists else None,
-            n=n,
-            objective=objective,
-            detail={"count": count} if detail is None else detail,
-        )
 
     def _preference(self, stamp: Stamp, where: str, proxy: str, difference: Competence | None, n: int) -> Finding:
         low, high = (None, None) if difference is None else limits(difference, LEVEL)

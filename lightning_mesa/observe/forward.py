@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lightning_mesa.distributions import Inputs, Where
 from lightning_mesa.errors import ConfigurationError
-from lightning_mesa.objectives import Hypotheses, Objective, pick
+from lightning_mesa.objectives import Hypotheses, Objective, pick, within_bounds
 from lightning_mesa.observe.features import MAX_ITEMS, UntrainedCopy, linear_inputs
 from lightning_mesa.observe.loaders import ItemLoader
 from lightning_mesa.observe.parts import chosen, part_of
@@ -243,15 +243,7 @@ def _checked(objective: Objective, score: object, n: int) -> Tensor:
     score = score.detach().cpu()
     if score.dtype == torch.bool or n == 0:
         return score
-    low, high = objective.bounds
-    finite = score[score.isfinite()]
-    tolerance = 1e-6 * (high - low)
-    if len(finite) and not (finite.min() >= low - tolerance and finite.max() <= high + tolerance):
-        raise ConfigurationError(
-            f"{what} gave scores from {float(finite.min()):g} to {float(finite.max()):g}, outside its bounds "
-            f"[{low:g}, {high:g}]: pass bounds= that hold for every item."
-        )
-    return score.clamp(low, high).where(score.isfinite(), torch.nan)
+    return within_bounds(objective, score)
 
 
 def _fits(objective: Objective, prescription: Tensor, outputs: Tensor) -> Tensor:
