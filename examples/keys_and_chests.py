@@ -23,7 +23,7 @@ from lightning_mesa import EnvDistribution, EpisodeReturn, MesaMonitor
 from ppo import PPO
 
 RUNS = ("scarce", "balanced")
-SIZE, STEPS = 7, 30
+SIZE, STEPS = 5, 14
 MOVES = ((0, 1), (0, -1), (1, 0), (-1, 0))
 
 
@@ -80,10 +80,11 @@ class KeysAndChests(gym.Env):
         return planes
 
 
-MANY_KEYS = partial(KeysAndChests, (8, 2))
+MANY_CHESTS, MANY_KEYS = ((2, 4), (3, 6)), ((4, 2), (6, 3))
+SHIFTED = partial(KeysAndChests, *MANY_KEYS)
 TRAINING = {
-    "scarce": partial(KeysAndChests, (2, 4), (1, 3)),
-    "balanced": partial(KeysAndChests, (2, 4), (8, 2)),
+    "scarce": partial(KeysAndChests, *MANY_CHESTS),
+    "balanced": partial(KeysAndChests, *MANY_CHESTS, *MANY_KEYS),
 }
 
 
@@ -105,8 +106,12 @@ def mesa_monitor(run: str, **options: Any) -> MesaMonitor:
     return MesaMonitor(
         base=EpisodeReturn((0, 1), "chests"),
         proxies=[EpisodeReturn((0, 1), "keys")],
-        reference=EnvDistribution(TRAINING[run], episodes=200, max_steps=STEPS),
-        shifted={"many_keys": EnvDistribution(MANY_KEYS, episodes=200, max_steps=STEPS)},
+        reference=EnvDistribution(TRAINING[run], episodes=200, num_envs=16, max_steps=STEPS),
+        shifted={
+            "many_keys": EnvDistribution(partial(KeysAndChests, *MANY_KEYS), episodes=200, num_envs=16, max_steps=STEPS)
+        },
+        every_n_steps=10,
+        max_overhead=None,  # the whole training takes minutes: look often, whatever that costs
         **options,
     )
 
