@@ -134,7 +134,7 @@ def main() -> None:
         runs = list(pool.map(partial(run_one, updates=options.updates), jobs))
     text = (
         "# Red doors\n\nMade by `PYTHONPATH=examples python benchmarks/red_doors_table.py --markdown "
-        f"docs/red_doors.md`: {options.seeds} seeds, {options.updates} rollouts of 1,024 steps, 100 episodes of each "
+        f"docs/red_doors.md`: {options.seeds} seeds, {options.updates} rollouts of 1,024 steps, 200 episodes of each "
         "distribution at a look, nothing stopped. The oracle's 500 episodes are its own.\n\n" + "".join(table(runs))
     )
     print(text)

@@ -26,3 +26,16 @@ def test_the_three_runs_of_colored_digits_end_as_they_are_built(run, seen, not_s
     assert seen in output
     assert not_seen not in output
     assert (tmp_path / run / "version_0/mesa/findings.jsonl").stat().st_size > 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("pytorch_lightning" not in INSTALLED, reason="the example is written for pytorch_lightning")
+@pytest.mark.parametrize(
+    ("script", "run", "proxy"), [("red_doors", "confounded", "'red'"), ("keys_and_chests", "scarce", "'keys'")]
+)
+def test_an_agent_that_pursues_a_proxy_is_stopped(script, run, proxy, tmp_path):
+    command = [sys.executable, ROOT / f"examples/{script}.py", run, "--out", tmp_path, "--on-alert", "stop"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    output = done.stdout + done.stderr
+    assert f"it behaves as if it pursued {proxy}" in output
+    assert "mesa stops this run" in output
