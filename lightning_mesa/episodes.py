@@ -109,8 +109,9 @@ class EpisodeReturn(EpisodeObjective):
         self._check_levels()
 
     def start(self, n: int) -> Tensor:
-        """``[n, 2]`` return so far, and what the next reward counts."""
-        return torch.tensor([0.0, 1.0], dtype=torch.float64).repeat(n, 1)
+        """``[n, 2]`` return so far, and what the next reward counts; ``[n, 1]`` without a discount."""
+        start = [0.0] if self.discount == 1 else [0.0, 1.0]
+        return torch.tensor(start, dtype=torch.float64).repeat(n, 1)
 
     def step(self, sums: Tensor, transition: Transition) -> Tensor:
         """Add the rewards of one step."""
@@ -125,7 +126,9 @@ class EpisodeReturn(EpisodeObjective):
                 f"objective {self.name!r}: rewards have shape {list(reward.shape)} for {len(sums)} environments: it "
                 f"must be [{len(sums)}]."
             )
-        total = sums[:, 0] + sums[:, 1] * reward.double()
+        if self.discount == 1:
+            return sums + reward[:, None]
+        total = sums[:, 0] + sums[:, 1] * reward
         return torch.stack([total, sums[:, 1] * self.discount], 1)
 
     def scored(self, sums: Tensor) -> Tensor:

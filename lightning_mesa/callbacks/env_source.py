@@ -1,7 +1,7 @@
 """Episodes of the model's policy in environments, as a distribution to look at."""
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, cast
@@ -97,13 +97,15 @@ class EnvSource:
             if not mine:
                 return
             act = policy_of(trainer, pl_module, ours.policy, self.envs, greedy=ours.greedy)
+            episodes = Episodes()
+            ended = self._run(act, objectives, look, mine, episodes)
             try:
-                ended = progress(
-                    trainer, self._episodes(act, objectives, number, look, mine), f"{title}: {self.name}", None, started
-                )
-                yield self._behavior(joined(ended), mine, objectives, levels)
+                for _ in progress(trainer, ended, f"{title}: {self.name}", None, started):
+                    pass
             except NoActionError:
-                yield self._behavior(_without_scores(objectives, len(mine)), mine, objectives, levels)
+                nothing = torch.full((len(mine),), torch.nan, dtype=torch.float64)
+                episodes = Episodes({o.name: nothing for o in objectives}, torch.zeros(len(mine), dtype=torch.long))
+            yield self._behavior(episodes, mine, objectives, levels)
         except ConfigurationError as error:
             raise ConfigurationError(f"distribution {self.name!r}: {error}") from error
 
@@ -112,15 +114,23 @@ class EnvSource:
         with suppress(Exception):
             self.envs.close(terminate=True)
 
-    def _episodes(
-        self, act: Act, objectives: list[EpisodeObjective], number: int, name: str, mine: range | None = None
-    ) -> Iterator[Episodes]:
-        """Run episodes with seeds that a name stands for, and draw actions from a stream that it does."""
-        seeds = [random.Random(f"{name}/{i}").getrandbits(31) for i in (range(number) if mine is None else mine)]
+    def _run(
+        self, act: Act, objectives: list[EpisodeObjective], name: str, numbers: range, into: Episodes
+    ) -> Iterator[int]:
+        """Run the episodes of these numbers: their seeds, and the stream that actions are drawn from, have a name."""
+        seeds = [random.Random(f"{name}/{i}").getrandbits(31) for i in numbers]
         ours = self.distribution
-        rank = 0 if mine is None else mine.start
-        with random_streams(random.Random(f"{name}/{rank}").getrandbits(32)):
-            yield from run_episodes(self.envs, act, objectives, seeds, max_steps=ours.max_steps, timeout=ours.timeout)
+        with random_streams(random.Random(f"{name}/{numbers.start}").getrandbits(32)):
+            yield from run_episodes(
+                self.envs, act, objectives, seeds, into, max_steps=ours.max_steps, timeout=ours.timeout
+            )
+
+    def _scores(self, act: Act, objectives: list[EpisodeObjective], name: str) -> Mapping[str, Tensor]:
+        """``[chance_episodes]`` scores that a policy gets."""
+        episodes = Episodes()
+        for _ in self._run(act, objectives, name, range(self.distribution.chance_episodes), episodes):
+            pass
+        return episodes.scores
 
     def _measure_levels(
         self,
@@ -131,23 +141,23 @@ class EnvSource:
         seed: int,
     ) -> None:
         """Chance is what the best policy that does not look gets; the oracle's score may be the ceiling."""
-        ours, number = self.distribution, self.distribution.chance_episodes
+        ours = self.distribution
         without_chance = [o for o in objectives if o.chance is None and f"chance/{o.name}" not in levels]
         if without_chance:
             name = f"{seed}/{self.name}/chance"
             blind = [random_policy(self.envs, random.Random(name).getrandbits(31)), *constant_policies(self.envs)]
-            scores = [joined(self._episodes(act, without_chance, number, name)).scores for act in blind]
+            scores = [self._scores(act, without_chance, name) for act in blind]
             levels |= {f"chance/{o.name}": max(_mean(o, s[o.name]) for s in scores) for o in without_chance}
         without_ceiling = [o for o in objectives if not o.ceiling_given and f"oracle/{o.name}" not in levels]
         if without_ceiling and ours.oracle is not None:
             act = policy_of(trainer, pl_module, ours.oracle, self.envs, greedy=False)
-            scored = joined(self._episodes(act, without_ceiling, number, f"{seed}/{self.name}/oracle")).scores
+            scored = self._scores(act, without_ceiling, f"{seed}/{self.name}/oracle")
             levels |= {f"oracle/{o.name}": _mean(o, scored[o.name]) for o in without_ceiling}
 
     def _behavior(
         self, episodes: Episodes, mine: range, objectives: list[EpisodeObjective], levels: Mapping[str, float]
     ) -> Behavior:
-        n = len(episodes.numbers)
+        n = len(mine)
 
         def level(kind: str) -> dict[str, Tensor]:
             found = {o.name: levels.get(f"{kind}/{o.name}") for o in objectives}
@@ -156,7 +166,7 @@ class EnvSource:
         return Behavior(
             distribution=self.name,
             n=n,
-            items=torch.tensor(mine)[episodes.numbers],
+            items=torch.tensor(mine),
             scores=episodes.scores,
             binary=frozenset(o.name for o in objectives if o.binary),
             prescribed={},
@@ -228,16 +238,6 @@ def _held_by(pl_module: Any) -> Iterator[Any]:
             held = getattr(held, "env", None)
 
 
-def joined(parts: Iterable[Episodes]) -> Episodes:
-    """All episodes, in the order of their numbers."""
-    parts = list(parts)
-    numbers = torch.cat([part.numbers for part in parts])
-    order = numbers.argsort()
-    names = parts[0].scores
-    scores = {name: torch.cat([part.scores[name] for part in parts])[order] for name in names}
-    return Episodes(numbers[order], scores, torch.cat([part.lengths for part in parts])[order])
-
-
 def _mean(objective: EpisodeObjective, scores: Tensor) -> float:
     finite = scores[scores.isfinite()]
     if not len(finite):
@@ -246,8 +246,3 @@ def _mean(objective: EpisodeObjective, scores: Tensor) -> float:
             "see to the environment's rewards."
         )
     return float(finite.mean())
-
-
-def _without_scores(objectives: list[EpisodeObjective], n: int) -> Episodes:
-    nothing = torch.full((n,), torch.nan, dtype=torch.float64)
-    return Episodes(torch.arange(n), {o.name: nothing for o in objectives}, torch.zeros(n, dtype=torch.long))

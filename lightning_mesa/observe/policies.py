@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import Categorical, Distribution
+from torch.distributions import Distribution
 
 from lightning_mesa.distributions import Policy
 from lightning_mesa.errors import ConfigurationError
@@ -32,8 +32,10 @@ def policy_of(trainer: Any, pl_module: Any, policy: Policy | None, envs: Any, *,
         envs: The vector environment.
         greedy: Whether to take the most probable action.
     """
-    space = envs.single_action_space
+    space, n = envs.single_action_space, envs.num_envs
     precision, strategy = trainer.precision_plugin, trainer.strategy
+    bounds = (torch.as_tensor(space.low), torch.as_tensor(space.high)) if hasattr(space, "low") else None  # a Box
+    start = torch.as_tensor(getattr(space, "start", 0))  # of discrete actions
 
     def act(observation: Any, state: Any) -> tuple[Any, Any]:
         moved = strategy.batch_to_device(precision.convert_input(observation))
@@ -49,14 +51,13 @@ def policy_of(trainer: Any, pl_module: Any, policy: Policy | None, envs: Any, *,
             else:
                 found = pl_module(moved)
                 found = found[0] if isinstance(found, tuple) else found
-        chosen = _chosen(found, envs.num_envs, greedy).cpu()
-        chosen = chosen.float() if chosen.dtype == torch.bfloat16 else chosen
-        if hasattr(space, "low"):  # a Box; distributions of actions have no bounds as a rule
-            low, high = torch.as_tensor(space.low), torch.as_tensor(space.high)
-            chosen = chosen.reshape(envs.num_envs, *space.shape).clamp(low, high)
-        elif hasattr(space, "start"):  # discrete
-            chosen = chosen + torch.as_tensor(space.start)
-        return chosen.numpy().astype(space.dtype), state
+        chosen = _chosen(found, n, greedy).cpu()
+        if bounds is not None:  # which distributions do not know, as a rule
+            chosen = chosen.float() if chosen.dtype == torch.bfloat16 else chosen
+            chosen = chosen.reshape(n, *space.shape).clamp(*bounds)
+        elif start.any():
+            chosen = chosen + start
+        return chosen.numpy().astype(space.dtype, copy=False), state
 
     return act
 
@@ -94,7 +95,8 @@ def _chosen(found: Any, n: int, greedy: bool) -> Tensor:
             )
         if found.isnan().any():
             raise NoActionError
-        found = Categorical(logits=found.float(), validate_args=False)
+        # As Categorical does, without its checks.
+        return found.argmax(1) if greedy else torch.multinomial(found.float().softmax(1), 1)[:, 0]
     if not isinstance(found, Distribution):
         raise ConfigurationError(
             "the policy must return logits [n, A] or a torch Distribution over actions; pass policy=, a function "

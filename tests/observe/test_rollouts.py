@@ -33,14 +33,17 @@ class Counted:
         return self.envs.action_space.sample() * 0, (0 if state is None else state + 1) if self.memory else None
 
 
-def run(envs: Any, number: int, objectives: Any = None, act: Any = None, **options: Any) -> list[Episodes]:
+def run(envs: Any, number: int, objectives: Any = None, act: Any = None, **options: Any) -> Episodes:
     objectives = [EpisodeReturn((0, 1))] if objectives is None else objectives
     options = {"max_steps": 1000, "timeout": 10.0} | options
-    return list(run_episodes(envs, act or Counted(envs), objectives, range(number), **options))
+    episodes = Episodes()
+    for ended in run_episodes(envs, act or Counted(envs), objectives, range(number), episodes, **options):
+        assert ended <= number
+    return episodes
 
 
-def scores(parts: list[Episodes], name: str = "return") -> Tensor:
-    return torch.cat([part.scores[name] for part in parts])
+def scores(episodes: Episodes, name: str = "return") -> Tensor:
+    return episodes.scores[name]
 
 
 def naive(envs: Any, number: int) -> float:
@@ -70,20 +73,15 @@ def test_the_mean_return_is_unbiased_where_lengths_vary(mode: AutoresetMode, mem
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("number", [1, 3, 4, 9])
-def test_exactly_the_asked_number_of_episodes_is_run(mode: AutoresetMode, number: int):
-    parts = run(vector(Corridor, 4, mode), number)
-    assert sorted(torch.cat([part.numbers for part in parts]).tolist()) == list(range(number))
+def test_exactly_the_asked_number_is_run(mode: AutoresetMode, number: int):
+    episodes = run(vector(Corridor, 4, mode), number)
+    assert len(scores(episodes)) == len(episodes.lengths) == number
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_scores_and_lengths_are_those_of_single_environments(mode: AutoresetMode):
     """Each episode is what its seed gives when it is run alone, in every autoreset mode."""
-    parts = run(vector(Corridor, 3, mode), 12, [EpisodeReturn((0, 1)), Reached("over")])
-    by_number = {
-        int(number): (float(score), int(length))
-        for part in parts
-        for number, score, length in zip(part.numbers, part.scores["return"], part.lengths, strict=True)
-    }
+    episodes = run(vector(Corridor, 3, mode), 12, [EpisodeReturn((0, 1)), Reached("over")])
     for seed in range(12):
         env = Corridor()
         env.reset(seed=seed)
@@ -92,16 +90,16 @@ def test_scores_and_lengths_are_those_of_single_environments(mode: AutoresetMode
             _, reward, over, _, _ = env.step(0)
             total, length = total + reward, length + 1
         # A wave of environments that cannot be reset alone is seeded by its first seed, and these are consecutive.
-        assert by_number[seed] == (total, length)
-    assert scores(parts, "over").tolist() == [1.0] * 12  # the last step's info is seen in every mode
+        assert (float(scores(episodes)[seed]), int(episodes.lengths[seed])) == (total, length)
+    assert scores(episodes, "over").tolist() == [1.0] * 12  # the last step's info is seen in every mode
 
 
 def test_an_environment_starts_its_next_episode_at_once_where_it_can():
     """About as many steps as the total length over the number of environments, not rounds of the longest."""
     envs = vector(lambda: Corridor(30), 8)
     act = Counted(envs)
-    parts = run(envs, 200, act=act)
-    total = int(torch.cat([part.lengths for part in parts]).sum())
+    episodes = run(envs, 200, act=act)
+    total = int(episodes.lengths.sum())
     assert act.calls < 1.25 * total / 8 + 30
     waves = Counted(envs, memory=True)
     run(envs, 200, act=waves)
@@ -142,9 +140,9 @@ def test_an_episode_without_end_is_cut():
             return self._seen(), 0.01, False, False, {}
 
     for mode in MODES:
-        parts = run(vector(Endless, 3, mode), 7, max_steps=11)
-        assert torch.cat([part.lengths for part in parts]).tolist() == [11] * 7
-        torch.testing.assert_close(scores(parts), torch.full((7,), 0.11, dtype=torch.float64))
+        episodes = run(vector(Endless, 3, mode), 7, max_steps=11)
+        assert episodes.lengths.tolist() == [11] * 7
+        torch.testing.assert_close(scores(episodes), torch.full((7,), 0.11, dtype=torch.float64))
 
 
 def test_a_step_that_hangs_is_interrupted():
@@ -195,8 +193,8 @@ def test_what_is_said_at_the_end_alone_counts():
             return seen, reward, over, cut, {"success": np.bool_(self.last > 1)} if over else {}
 
     for mode in MODES:
-        parts = run(vector(AtTheEnd, 4, mode), 40, [EpisodeReturn((0, 1)), Reached("success")])
-        assert torch.equal(scores(parts), scores(parts, "success"))
+        episodes = run(vector(AtTheEnd, 4, mode), 40, [EpisodeReturn((0, 1)), Reached("success")])
+        assert torch.equal(scores(episodes), scores(episodes, "success"))
 
 
 @pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.DISABLED])
@@ -213,9 +211,9 @@ def test_environments_in_processes(mode: AutoresetMode):
 def test_a_vector_environment_of_its_own_kind():
     """One that is no list of single ones, and takes a single seed: Gymnasium's vectorized CartPole."""
     envs = gym.make_vec("CartPole-v1", num_envs=4, vectorization_mode="vector_entry_point")
-    parts = run(envs, 10, [EpisodeReturn((0, 500))])
-    assert len(scores(parts)) == 10
-    assert all(8 <= length <= 11 for part in parts for length in part.lengths.tolist())  # always left: it falls soon
+    episodes = run(envs, 10, [EpisodeReturn((0, 500))])
+    assert len(scores(episodes)) == 10
+    assert all(8 <= length <= 11 for length in episodes.lengths.tolist())  # always left: it falls soon
 
 
 def test_observations_become_tensors_whatever_their_structure():
@@ -240,6 +238,6 @@ def test_the_last_observation_of_an_episode_is_seen_in_every_mode(mode: Autorese
         assert torch.equal(steps, transition.observation["count"][:, 0] + 1) or mode == AutoresetMode.NEXT_STEP
         return steps.where(transition.terminated, torch.zeros_like(steps)) / 20
 
-    parts = run(vector(Dicts, 4, mode), 40, [EpisodeReturn((0, 1), counted, name="last")])
-    lengths = torch.cat([part.lengths for part in parts])
-    torch.testing.assert_close(scores(parts, "last"), lengths.double() / 20, atol=1e-6, rtol=0)
+    episodes = run(vector(Dicts, 4, mode), 40, [EpisodeReturn((0, 1), counted, name="last")])
+    lengths = episodes.lengths
+    torch.testing.assert_close(scores(episodes, "last"), lengths.double() / 20, atol=1e-6, rtol=0)
