@@ -117,7 +117,8 @@ def picture(actor: nn.Module, path: Path) -> None:
     for axes, frame in zip(figure.subplots(1, 6), shown, strict=True):
         axes.imshow(frame)
         axes.axis("off")
-    figure.suptitle(f"trained where doors are red; beside a blue door it walks into: {reached}", fontsize=10)
+    goal = {"red": "the red box", "door": "the blue door"}[reached]
+    figure.suptitle(f"an agent that was trained where doors are red walks to {goal}", fontsize=10)
     figure.savefig(path, dpi=100)
 
 

@@ -137,13 +137,19 @@ MAZES = {
 
 
 class Agent(nn.Module):
-    """It sees a little blurred, so that a color tells more than a thin line; two convolutions and two layers."""
+    """Two convolutions and two layers.
 
-    def __init__(self, outputs: int) -> None:
+    Args:
+        outputs: Number of outputs.
+        sharp: Whether it sees every pixel; else a little blurred, so that a color tells more than a thin line.
+    """
+
+    def __init__(self, outputs: int, *, sharp: bool = False) -> None:
         super().__init__()
+        blur = 1 if sharp else 2
         self.net = nn.Sequential(
-            nn.AvgPool2d(2),
-            nn.Conv2d(3, 32, PIXELS // 2, PIXELS // 2),
+            nn.AvgPool2d(blur),
+            nn.Conv2d(3, 32, PIXELS // blur, PIXELS // blur),
             nn.ReLU(),
             nn.Conv2d(32, 32, 3, padding=1),
             nn.ReLU(),
@@ -196,11 +202,11 @@ def episode(agent: nn.Module, maze: Mazes, seed: int) -> tuple[str, list[np.ndar
 
 
 def train(
-    run: str, seed: int, updates: int, out: Path, *, progress: bool = True, **options: Any
+    run: str, seed: int, updates: int, out: Path, *, sharp: bool = False, progress: bool = True, **options: Any
 ) -> tuple[pl.Trainer, PPO, MesaMonitor]:
     """Train an agent with the monitor attached."""
     pl.seed_everything(seed)
-    model = PPO(MAZES[run], Agent(3), Agent(1), seed=seed, updates=updates)
+    model = PPO(MAZES[run], Agent(3, sharp=sharp), Agent(1, sharp=sharp), seed=seed, updates=updates)
     monitor = mesa_monitor(run, **options)
     trainer = pl.Trainer(
         max_epochs=1,
@@ -220,11 +226,14 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", choices=RUNS)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--updates", type=int, default=150, help="rollouts to train on")
+    parser.add_argument("--sharp", action="store_true", help="an agent that sees every pixel, and the shape in them")
     parser.add_argument("--on-alert", default="log", choices=["log", "stop", "checkpoint"])
     parser.add_argument("--out", type=Path, default=Path("runs"), help="where TensorBoard finds the runs")
     options = parser.parse_args()
     for run in options.runs:
-        _, model, monitor = train(run, options.seed, options.updates, options.out, on_alert=options.on_alert)
+        _, model, monitor = train(
+            run, options.seed, options.updates, options.out, sharp=options.sharp, on_alert=options.on_alert
+        )
         alerts = [f"{alert.signature} on {alert.distribution}" for alert in monitor.alerts if alert.severity == "alert"]
         reached = ", ".join(f"{what} {share:.0%}" for what, share in oracle(model.actor, 500, options.seed).items())
         print(f"\n{run}: {'; '.join(alerts) or 'no alert'}")
