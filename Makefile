@@ -10,7 +10,8 @@ demo: $(READY)
 	$(BIN)/python examples/colored_digits.py confounded --out runs/demo
 
 maze: $(READY)
-	$(BIN)/python examples/red_doors.py confounded varied --on-alert stop --out runs/maze
+	$(BIN)/python examples/red_doors.py confounded --updates 75 --out runs/maze
+	$(BIN)/python examples/red_doors.py varied --out runs/maze
 
 test: lint
 	$(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term:skip-covered
