@@ -10,7 +10,7 @@ demo: $(READY)
 	$(BIN)/python examples/colored_digits.py confounded --out runs/demo
 
 maze: $(READY)
-	$(BIN)/python examples/red_doors.py confounded --updates 75 --out runs/maze
+	$(BIN)/python examples/red_doors.py confounded --updates 100 --out runs/maze
 	$(BIN)/python examples/red_doors.py varied --out runs/maze
 
 test: lint
