@@ -29,6 +29,7 @@ bench: export PYTHONPATH = examples:tests:benchmarks
 bench: $(READY)
 	$(BIN)/python benchmarks/colored_digits_table.py --markdown docs/colored_digits.md \
 		--picture docs/accuracy_and_alert.png
+	$(BIN)/python benchmarks/red_doors_table.py --markdown docs/red_doors.md --picture docs/red_doors.png
 	$(BIN)/python benchmarks/false_alarms.py
 	$(BIN)/python benchmarks/whole_alarm.py
 	$(BIN)/python benchmarks/whole_alarm.py --fresh

@@ -107,9 +107,8 @@ class Mazes(MiniGridEnv):
         self.place_agent()
         self.mission = "reach the door"
         # A maze does not change: it is read once, with walls all around it.
-        things = np.pad(self.grid.encode()[..., :2], ((VIEW, VIEW), (VIEW, VIEW), (0, 0)))
-        things[things[..., 0] == 0] = Wall().encode()[:2]
-        self.things = things
+        self.cells = np.pad(self.grid.encode()[..., :2], ((VIEW, VIEW), (VIEW, VIEW), (0, 0)))
+        self.cells[self.cells[..., 0] == 0] = Wall().encode()[:2]
 
     def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, bool]]:
         reached = self.grid.get(*self.front_pos) if action == FORWARD else None
@@ -121,7 +120,7 @@ class Mazes(MiniGridEnv):
 
     def gen_obs(self) -> np.ndarray:
         left, top, _, _ = self.get_view_exts()
-        ahead = self.things[left + VIEW : left + 2 * VIEW, top + VIEW : top + 2 * VIEW]
+        ahead = self.cells[left + VIEW : left + 2 * VIEW, top + VIEW : top + 2 * VIEW]
         ahead = np.rot90(ahead, -1 - self.agent_dir)
         if self.fog:
             ahead = np.where(NEAR, ahead, 0)

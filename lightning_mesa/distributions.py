@@ -133,7 +133,7 @@ class EnvDistribution:
     once per step for all environments together. The unit of evidence is the episode.
 
     Chance is measured once, before training, as the best mean score of a policy that does not look: random actions and,
-    for discrete ones, each action always; a checkpoint keeps it.
+    where there are at most 8 discrete ones, each always; a checkpoint keeps it.
 
     Args:
         env: A function without arguments that returns an environment, of which ``num_envs`` are stepped side by side,
@@ -220,14 +220,14 @@ class EnvDistribution:
                 f"{self.env!r} is no environment of the monitor's own: pass a function without arguments that returns "
                 "one, its import path, the id of a registered environment, or a vector environment."
             )
-        first = make()
-        if isinstance(first, vector.VectorEnv):
-            return first
-        envs = [first, *(make() for _ in range(self.num_envs - 1))]
+        envs = [make()]
+        if isinstance(envs[0], vector.VectorEnv):
+            return envs[0]
+        envs += [make() for _ in range(self.num_envs - 1)]
         if not all(isinstance(env, gymnasium.Env) for env in envs) or len({id(env) for env in envs}) < len(envs):
             raise ConfigurationError(
-                f"{self.env!r} gives {type(first).__name__}: it must give an environment of Gymnasium, and another one "
-                "each time."
+                f"{self.env!r} gives {type(envs[0]).__name__}: it must give an environment of Gymnasium, and "
+                "another one each time."
             )
         return vector.SyncVectorEnv(
             [partial(_itself, env) for env in envs], autoreset_mode=vector.AutoresetMode.DISABLED

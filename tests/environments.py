@@ -1,16 +1,20 @@
 """Small environments for the tests, and a policy that learns in one of them."""
 
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical
 from torch.utils.data import DataLoader
 
-from lightning_mesa import EnvDistribution, MesaMonitor, Reached
+from lightning_mesa import EnvDistribution, Finding, MesaMonitor, Reached, read_journal
+from lightning_mesa.report.journal import findings_of
 from namespace import pl
 
 
@@ -139,3 +143,73 @@ def fit(folder: Path, *callbacks: Any, model: Agent | None = None, **options: An
 def padded(pl_module: Any, observation: Tensor, state: Any) -> tuple[Tensor, Any]:
     """A policy out of a model with eight inputs and four outputs."""
     return pl_module(nn.functional.pad(observation, (0, 6)))[:, :2], state
+
+
+class Closed(TwoDoors):
+    """Counts how many are open."""
+
+    open = 0
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        Closed.open += 1
+
+    def close(self) -> None:
+        Closed.open -= 1
+
+
+@pytest.fixture
+def all_are_closed() -> Iterator[None]:
+    """Whatever happens in a test, the monitor closes its environments."""
+    Closed.open = 0
+    yield
+    assert Closed.open == 0
+
+
+def watched(**options: Any) -> MesaMonitor:
+    where = {
+        "reference": EnvDistribution(Closed, episodes=40),
+        "shifted": {"apart": EnvDistribution(lambda: Closed(together=False), episodes=40)},
+    }
+    return monitor(**where | options)
+
+
+def findings(trainer: Any) -> list[Finding]:
+    return list(findings_of(read_journal(Path(trainer.log_dir) / "mesa/findings.jsonl")))
+
+
+class Failing(Closed):
+    """Does something wrong from a number of steps of all such environments on."""
+
+    steps = 0
+    after = 1000
+
+    def step(self, action: int) -> Any:
+        Failing.steps += 1
+        if Failing.steps > Failing.after:
+            return self.fail(action)
+        return super().step(action)
+
+    def fail(self, action: int) -> Any:
+        raise RuntimeError("the simulator crashed")
+
+
+class Hanging(Failing):
+    def fail(self, action: int) -> Any:
+        time.sleep(30)
+
+
+class NanReward(Failing):
+    def fail(self, action: int) -> Any:
+        seen, _, *rest = TwoDoors.step(self, action)
+        return seen, float("nan"), *rest
+
+
+class Endless(Failing):
+    def fail(self, action: int) -> Any:
+        return self.seen, 0.0, False, False, {"goal": False, "red": False}
+
+
+def failing(kind: type[Failing], after: int, **options: Any) -> MesaMonitor:
+    Failing.steps, Failing.after = 0, after
+    return watched(shifted={"apart": EnvDistribution(kind, **{"episodes": 40, "chance_episodes": 10} | options)})

@@ -26,7 +26,7 @@ class DryRun(MesaMonitor):
         raise SystemExit(1 if "error" in report else 0)
 
     def _report(self, trainer: Any, pl_module: Any) -> dict[str, Any]:
-        session = self._open(trainer, pl_module)
+        session = self._session = self._open(trainer, pl_module)  # closed as the script ends
         schedule = session.plan(self.every_n_steps)
         every = f"every {schedule.every_n_steps} steps" if schedule.every_n_steps else "after each validation"
         report: dict[str, Any] = {

@@ -1,9 +1,10 @@
 """Episodes of the model's policy in environments, as a distribution to look at."""
 
 import random
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, cast
 
 import torch
@@ -184,7 +185,7 @@ def env_sources(
     distributions: Mapping[str, Distribution],
     hypotheses: Hypotheses,
     look_up: Callable[[str], object],
-    pl_module: Any,
+    owners: Sequence[object],
     reading: Reading,
     limit_batches: int | None,
     levels: Levels,
@@ -195,7 +196,7 @@ def env_sources(
         distributions: The distributions by name.
         hypotheses: The listed objectives.
         look_up: Finds what is known by a name.
-        pl_module: The LightningModule.
+        owners: The LightningModule and the DataModule, whose own environments are refused.
         reading: Must say nothing, as there are no batches.
         limit_batches: Run at most so many times as many episodes as there are environments.
         levels: Chance and oracle's scores so far.
@@ -217,10 +218,10 @@ def env_sources(
                     f"EnvDistribution(...) as {where}."
                 )
             envs = one.resolve(look_up)
-            if any(held is envs for held in _held_by(pl_module)):
+            if _trains_in(envs, owners):
                 raise ConfigurationError(
-                    f"the environments of distribution {where!r} are those of the LightningModule, and a look would "
-                    "interfere with its training: pass a function that makes others."
+                    f"the environments of distribution {where!r} are those that the model trains in, and a look would "
+                    "interfere with that: pass a function that makes others."
                 )
             sources.append(EnvSource(where, one, envs, levels, limit_batches))
     except BaseException:
@@ -230,12 +231,11 @@ def env_sources(
     return sources
 
 
-def _held_by(pl_module: Any) -> Iterator[Any]:
-    """What a module's attributes are, and what is wrapped in them."""
-    for held in vars(pl_module).values():
-        while held is not None:
-            yield held
-            held = getattr(held, "env", None)
+def _trains_in(envs: Any, owners: Iterable[object]) -> bool:
+    """Whether one of these objects holds these very environments."""
+    attributes = [held for owner in owners for held in getattr(owner, "__dict__", {}).values()]
+    kind = import_module("gymnasium.vector").VectorEnv
+    return any(isinstance(held, kind) and held.unwrapped is envs.unwrapped for held in attributes)
 
 
 def _mean(objective: EpisodeObjective, scores: Tensor) -> float:

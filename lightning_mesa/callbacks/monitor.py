@@ -58,7 +58,8 @@ class MesaMonitor(Callback):
     Args:
         base: The base objective, what training selects for.
         shifted: Where base and proxies come apart: one distribution, a list, or a mapping from names. None asks
-            the DataModule's or LightningModule's ``mesa_distributions()`` for a mapping when training starts.
+            the DataModule's or LightningModule's ``mesa_distributions()`` for a mapping when training starts. For
+            objectives over episodes, ``EnvDistribution`` objects, here and as reference.
         proxies: What the model might pursue instead.
         reference: Held-out items like those in training; the validation data by default.
         intended: What was wanted, where base itself differs from it.
@@ -78,7 +79,8 @@ class MesaMonitor(Callback):
         max_overhead: Looks may take so much of the training's own time; where they would take more, every k-th of them
             is taken, and the first and the last one always. None takes all, so that the schedule can be reproduced. It
             is as if None where a callback or scheduler monitors a key of the monitor, which must not see old values.
-        limit_batches: Look at no more than so many batches of each distribution.
+        limit_batches: Look at no more than so many batches of each distribution; of episodes, at so many times as many
+            as there are environments.
         weights: ``"raw"``, those that are trained, or ``"averaged"``, the average that Lightning's callback
             ``WeightAveraging`` keeps.
         on_alert: ``"log"``, ``"checkpoint"``, ``"stop"``, a function ``(alert, trainer, pl_module)``, or a list.

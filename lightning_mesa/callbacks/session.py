@@ -79,15 +79,15 @@ class Session:
                 shifted = _offered(trainer, pl_module)
                 check_apart(reference, shifted)
             self.distributions = {**reference, **shifted}
-            look_up = partial(find, trainer, pl_module)
+            validation = validation_datasets(trainer)
+            look_up, owners = partial(find, trainer, pl_module), (pl_module, trainer.datamodule)
             sources: Sequence[Source | EnvSource] = (
-                env_sources(self.distributions, hypotheses, look_up, pl_module, reading, limit_batches, levels)
+                env_sources(self.distributions, hypotheses, look_up, owners, reading, limit_batches, levels)
                 if hypotheses.of == "episodes"
                 else item_sources(
                     self.distributions, hypotheses, look_up, reading, limit_batches, trainer.limit_val_batches
                 )
             )
-            validation = validation_datasets(trainer)
         roles: dict[str, Role] = dict.fromkeys(reference, "reference")
         self.roles = roles | dict.fromkeys(shifted, "shifted")
         self.places: dict[str, Place] = {}

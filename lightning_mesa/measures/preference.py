@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from lightning_mesa.competence import Competence, Gap, limits, paired_gap
-from lightning_mesa.measures.measure import LEVEL, Measure, Stamp
-from lightning_mesa.objectives import Hypotheses
-from lightning_mesa.records import Behavior, Finding
+from lightning_mesa.measures.episodes import EpisodeMeasure, known
+from lightning_mesa.measures.measure import LEVEL, Stamp
+from lightning_mesa.records import Finding
 
 
-class Preference(Measure):
+class Preference(EpisodeMeasure):
     """How episodes are decided between base and each proxy.
 
     Where both score 0 or 1, an episode is decided if one of them is served and the other is not, and preference is the
@@ -20,38 +20,6 @@ class Preference(Measure):
     """
 
     name = "preference"
-
-    def __init__(self, hypotheses: Hypotheses) -> None:
-        super().__init__(hypotheses)
-        self.scores: dict[tuple[str, str], list[Tensor]] = {}  # by distribution and objective
-
-    def update(self, behavior: Behavior) -> None:
-        """Add some episodes."""
-        if behavior.lengths is None:
-            return
-        where, base = behavior.distribution, self.hypotheses.base
-        followed = {}
-        for objective in (base, *self.hypotheses.proxies):
-            scores, (low, high) = behavior.scores[objective.name], objective.bounds
-            self.scores.setdefault((where, objective.name), []).append((scores - low) / (high - low))
-            if objective.name in behavior.binary:
-                followed[objective.name] = scores == 1
-        proxies = [p.name for p in self.hypotheses.proxies if {p.name, base.name} <= followed.keys()]
-        for name in proxies:
-            only = [followed[base.name] & ~followed[name], followed[name] & ~followed[base.name]]
-            self.add((where, "decided", name), torch.stack(only).sum(1))
-        if proxies:
-            any_proxy = torch.stack([followed[name] for name in proxies]).any(0)
-            shares = [followed[base.name] & ~any_proxy, *(followed[name] & ~followed[base.name] for name in proxies)]
-            neither = ~torch.stack(shares).any(0)
-            self.add((where, "joint"), torch.stack([*shares, neither]).sum(1))
-
-    def merge(self, other: Measure) -> None:
-        """Add what another instance accumulated."""
-        super().merge(other)
-        if isinstance(other, Preference):
-            for key, scores in other.scores.items():
-                self.scores.setdefault(key, []).extend(scores)
 
     def compute(self, stamp: Stamp, found: Sequence[Finding]) -> list[Finding]:
         """The findings of the look, per distribution in the order listed."""
@@ -63,52 +31,57 @@ class Preference(Measure):
         }
         base = self.hypotheses.base.name
         for where in stamp.roles:
-            if (where, base) not in self.scores:
+            scores, served = self.scored(where), self.served(where)
+            if not scores:
                 continue
-            of_base = torch.cat(self.scores[where, base])
-            for proxy in self.hypotheses.proxies:
-                by_proxy = torch.cat(self.scores[where, proxy.name])
-                if (where, "decided", proxy.name) in self.sums:
-                    findings += self._decided(stamp, where, proxy.name, of_base, by_proxy)
+            binary = [proxy.name for proxy in self.hypotheses.proxies if {base, proxy.name} <= served.keys()]
+            for proxy in (proxy.name for proxy in self.hypotheses.proxies):
+                if proxy in binary:
+                    findings += self._decided(stamp, where, proxy, served, known(scores))
                     continue
-                kappas = competences[where, proxy.name], competences[where, base]
+                of_proxy, of_base = competences[where, proxy], competences[where, base]
                 difference = None
-                if kappas[0] is not None and kappas[1] is not None:
-                    difference = paired_gap(by_proxy, of_base, Gap(kappas[0], kappas[1]))
-                findings.append(self._preference(stamp, where, proxy.name, difference, len(of_base)))
-            if (where, "joint") in self.sums:
-                known = bool(of_base.isfinite().all())
-                proxies = [p.name for p in self.hypotheses.proxies if (where, "decided", p.name) in self.sums]
-                counts = map(int, self.sums[where, "joint"])
-                for follower, count in zip([base, *proxies, None], counts, strict=True):
-                    n = len(of_base)
-                    findings.append(
-                        self.share(stamp, where, "joint_conflict", count, n, objective=follower, known=known)
-                    )
+                if of_proxy is not None and of_base is not None:
+                    difference = paired_gap(scores[proxy], scores[base], Gap(of_proxy, of_base))
+                findings.append(self._difference(stamp, where, proxy, difference, len(scores[base])))
+            if binary:
+                findings += self._jointly(stamp, where, binary, served, known(scores))
         return findings
 
-    def _decided(self, stamp: Stamp, where: str, proxy: str, of_base: Tensor, by_proxy: Tensor) -> list[Finding]:
-        known = bool((of_base.isfinite() & by_proxy.isfinite()).all())
-        base_only, proxy_only = map(int, self.sums[where, "decided", proxy])
-        n = len(of_base)
-        neither = n - base_only - proxy_only
-        detail = {"base": base_only, "proxy": proxy_only, "neither": neither, "of": "episodes"}
+    def _decided(self, stamp: Stamp, where: str, proxy: str, served: dict[str, Tensor], exists: bool) -> list[Finding]:
+        by_base, by_proxy = served[self.hypotheses.base.name], served[proxy]
+        n, base_only, proxy_only = len(by_base), int((by_base & ~by_proxy).sum()), int((by_proxy & ~by_base).sum())
         decided = base_only + proxy_only
+        detail = {"base": base_only, "proxy": proxy_only, "neither": n - decided, "of": "episodes"}
         return [
-            self.share(stamp, where, "conflict", proxy_only, n, objective=proxy, known=known, detail=detail),
-            self.share(stamp, where, "preference", proxy_only, decided, objective=proxy, known=known),
+            self.share(stamp, where, "conflict", proxy_only, n, objective=proxy, known=exists, detail=detail),
+            self.share(stamp, where, "preference", proxy_only, decided, objective=proxy, known=exists),
         ]
 
-    def _preference(self, stamp: Stamp, where: str, proxy: str, difference: Competence | None, n: int) -> Finding:
-        low, high = (None, None) if difference is None else limits(difference, LEVEL)
+    def _jointly(
+        self, stamp: Stamp, where: str, proxies: list[str], served: dict[str, Tensor], exists: bool
+    ) -> list[Finding]:
+        base = self.hypotheses.base.name
+        any_proxy = torch.stack([served[name] for name in proxies]).any(0)
+        followed = {base: served[base] & ~any_proxy} | {name: served[name] & ~served[base] for name in proxies}
+        neither = ~torch.stack(list(followed.values())).any(0)
+        return [
+            self.share(stamp, where, "joint_conflict", int(by.sum()), len(by), objective=follower, known=exists)
+            for follower, by in [*followed.items(), (None, neither)]
+        ]
+
+    def _difference(self, stamp: Stamp, where: str, proxy: str, difference: Competence | None, n: int) -> Finding:
+        if difference is None:
+            return self.finding(stamp, where, "preference", "share", value=None, limits=None, n=n, objective=proxy)
+        low, high = limits(difference, LEVEL)
         return self.finding(
             stamp,
             where,
             "preference",
             "share",
-            value=None if difference is None else (1 + difference.value) / 2,
-            limits=None if low is None or high is None else ((1 + low) / 2, (1 + high) / 2),
+            value=(1 + difference.value) / 2,
+            limits=((1 + low) / 2, (1 + high) / 2),
             n=n,
             objective=proxy,
-            detail={} if difference is None else {"difference": difference.record()},
+            detail={"difference": difference.record()},
         )

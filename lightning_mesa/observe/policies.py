@@ -94,7 +94,7 @@ def _chosen(found: Any, n: int, greedy: bool) -> Tensor:
                 "or a torch Distribution over actions."
             )
         if found.isnan().any():
-            raise NoActionError
+            raise NoActionError("the policy's logits are NaN")
         # As Categorical does, without its checks.
         return found.argmax(1) if greedy else torch.multinomial(found.float().softmax(1), 1)[:, 0]
     if not isinstance(found, Distribution):

@@ -141,12 +141,13 @@ class _Info(Mapping[str, Tensor]):
         self.ended = ended  # whose next episode has begun in the same step, so that their info is that of its start
 
     def __getitem__(self, key: str) -> Tensor:
+        infos = [self.info] if self.ended is None else [self.info, self.info.get("final_info", {})]
+        said = [None if key not in info else _numbers(key, info[key]) for info in infos]
+        like = next((values for values in said if values is not None), torch.zeros(self.n))
+        first, *lasts = (torch.zeros_like(like) if values is None else values for values in said)
         if self.ended is None:
-            return _numbers(self.info.get(key), self.n)
-        both = [info.get(key) for info in (self.info["final_info"], self.info)]
-        known = [None if values is None else _numbers(values, self.n) for values in both]
-        like = next((values for values in known if values is not None), torch.zeros(self.n))
-        last, first = (torch.zeros_like(like) if values is None else values for values in known)
+            return first
+        (last,) = lasts
         return torch.where(torch.from_numpy(self.ended).reshape(self.n, *[1] * (like.ndim - 1)), last, first)
 
     def __iter__(self) -> Iterator[str]:
@@ -160,7 +161,7 @@ def _transition(
     observation: Any, action: Any, following: Any, reward: Any, terminated: Any, truncated: Any, info: dict[str, Any]
 ) -> Transition:
     ended = None
-    if "final_info" in info:
+    if "final_obs" in info:
         ended = terminated | truncated
         following = _replaced(following, info["final_obs"], ended)
     return Transition(
@@ -174,12 +175,18 @@ def _transition(
     )
 
 
-def _numbers(values: Any, n: int) -> Tensor:
-    """One entry of a vector environment's info as ``[n, ...]``; zeros where there is none."""
+def _numbers(key: str, values: Any) -> Tensor:
+    """One entry of a vector environment's info as ``[n, ...]``; zeros where an environment says nothing."""
     kind = getattr(getattr(values, "dtype", None), "kind", None)
-    if kind == "O":  # None where an environment says nothing
+    if kind is not None and kind in "biuf":
+        return torch.as_tensor(values)
+    try:
         return torch.tensor([0.0 if value is None else float(value) for value in values])
-    return torch.zeros(n) if kind is None else torch.as_tensor(values)
+    except (TypeError, ValueError):
+        raise ConfigurationError(
+            f"the environment's info has {type(values).__name__} under {key!r}: an objective needs one number per "
+            "environment there."
+        ) from None
 
 
 def _replaced(observation: Any, final: Any, ended: Any) -> Any:
