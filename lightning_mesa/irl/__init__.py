@@ -1,0 +1,1 @@
+"""Inverse reinforcement learning: pure functions on tensors, for one decision and for many."""
