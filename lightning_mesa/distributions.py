@@ -150,6 +150,10 @@ class EnvDistribution:
         timeout: A step that takes more seconds than this is an error, where looks run in the main thread.
         oracle: A policy that acts as well as can be; its mean score is the ceiling of objectives that give none.
         chance_episodes: Number of episodes by which chance, and the oracle's score, are measured.
+        decisions: Estimate the behavioral objective from so many decisions, one in an episode of its own, which is run
+            again with another action; 4 times more where the environment is random. Each needs discrete actions, and
+            an environment that its seed and the actions bring to the same situation again. 0 for none.
+        discount: Of what follows a decision, in (0, 1]; that of the training, where it has one.
         data_regime: ``"fresh"``: new episodes at every look. ``"reused"``: the same seeds at every look.
             ``"adaptive"``: as for a :class:`LoaderDistribution`. ``"auto"``: adaptive where a plateau scheduler
             monitors a value of these episodes, else fresh.
@@ -172,6 +176,8 @@ class EnvDistribution:
         timeout: float = 60.0,
         oracle: Policy | str | None = None,
         chance_episodes: int = 100,
+        decisions: int = 0,
+        discount: float = 0.99,
         data_regime: str = "auto",
     ) -> None:
         if find_spec("gymnasium") is None:
@@ -184,6 +190,10 @@ class EnvDistribution:
         }.items():
             if not isinstance(number, int) or number < 1:
                 raise ConfigurationError(f"{argument} must be a whole number of at least 1, not {number!r}.")
+        if not isinstance(decisions, int) or decisions < 0:
+            raise ConfigurationError(f"decisions must be a whole number of at least 0, not {decisions!r}.")
+        if not 0 < discount <= 1:
+            raise ConfigurationError(f"discount must lie in (0, 1], not {discount!r}.")
         if not timeout > 0:
             raise ConfigurationError(f"timeout must be a positive number of seconds, not {timeout!r}.")
         if is_path(env) and not _FOUND_LATE.fullmatch(str(env)):
@@ -197,6 +207,8 @@ class EnvDistribution:
         self.timeout = timeout
         self.oracle: Policy | None = function_of(oracle, "oracle")
         self.chance_episodes = chance_episodes
+        self.decisions = decisions
+        self.discount = discount
         self.data_regime = _data_regime(data_regime)
 
     def resolve(self, find: Callable[[str], object]) -> Any:

@@ -62,6 +62,10 @@ class EpisodeObjective(Objective):
     def scored(self, sums: Tensor) -> Tensor:
         """``[n]`` float64 scores of episodes that have ended; NaN where there is none."""
 
+    def gained(self, before: Tensor, after: Tensor) -> Tensor:
+        """``[n]`` float64 what one step has added to the score, from the sums before and after it."""
+        return self.scored(after) - self.scored(before)
+
     def score(self, batch: Any, outputs: Tensor) -> Tensor:
         """There is none for the items of a loader."""
         raise ConfigurationError(f"objective {self.name!r} scores episodes, and there are none in a batch of items.")
@@ -130,6 +134,10 @@ class EpisodeReturn(EpisodeObjective):
             return sums + reward[:, None]
         total = sums[:, 0] + sums[:, 1] * reward
         return torch.stack([total, sums[:, 1] * self.discount], 1)
+
+    def gained(self, before: Tensor, after: Tensor) -> Tensor:
+        """``[n]`` the reward of one step, which no discount has made smaller."""
+        return (after[:, 0] - before[:, 0]) / (1 if self.discount == 1 else before[:, 1])
 
     def scored(self, sums: Tensor) -> Tensor:
         """``[n]`` returns.

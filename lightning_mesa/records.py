@@ -30,6 +30,28 @@ class Features:
 
 
 @dataclass(frozen=True)
+class Decisions:
+    """What followed two of the actions at each of n decisions in environments, twice each.
+
+    Attributes:
+        numbers: ``[n]`` int64, which do not depend on who has looked.
+        features: ``[2, n, 2, K]`` float64, discounted sum of what base and the proxies gained: first and second time,
+            decision, action, objective.
+        offsets: ``[2, n, 2]`` float64, discounted sum of the surprisal ``-log p`` of the actions after that one.
+        log_probabilities: ``[n, 2]`` float64 of the two actions.
+        negentropy: ``[n]`` float64, how decided the policy is there: 0 at random, 1 for a single action.
+        reason: Why there is nothing to be told, or None.
+    """
+
+    numbers: Tensor
+    features: Tensor
+    offsets: Tensor
+    log_probabilities: Tensor
+    negentropy: Tensor
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
 class Behavior:
     """What the model did on one batch of one distribution; all tensors are on the CPU.
 
@@ -53,6 +75,9 @@ class Behavior:
         cued: ``[n]`` float64, the score at base on the same items with the cue, or None without one.
         features: What the last layer reads, or why that is not known; None where nobody asks.
         oracle_scores: Objective name -> ``[n]`` float64, the mean score of an oracle; only where it is the ceiling.
+        log_probabilities: ``[n, A]`` of the model's choices, -inf where there is none and NaN where outputs were not
+            finite; None where choices are not discrete.
+        decisions: What followed some decisions in environments, where somebody asks.
         lengths: ``[n]`` int64, number of decisions in each episode; None where items are no episodes.
         max_length: What no episode can exceed.
     """
@@ -71,6 +96,8 @@ class Behavior:
     cued: Tensor | None = None
     features: Features | str | None = None
     oracle_scores: Mapping[str, Tensor] = field(default_factory=dict)
+    log_probabilities: Tensor | None = None
+    decisions: Decisions | None = None
     lengths: Tensor | None = None
     max_length: int = 0
 

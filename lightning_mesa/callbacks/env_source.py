@@ -3,7 +3,7 @@
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Any, cast
 
@@ -14,11 +14,19 @@ from lightning_mesa.distributions import Distribution, EnvDistribution
 from lightning_mesa.episodes import EpisodeObjective
 from lightning_mesa.errors import ConfigurationError
 from lightning_mesa.objectives import Hypotheses
+from lightning_mesa.observe.decisions import run_decisions
 from lightning_mesa.observe.forward import Reading
 from lightning_mesa.observe.isolation import random_streams
-from lightning_mesa.observe.policies import Act, NoActionError, constant_policies, policy_of, random_policy
+from lightning_mesa.observe.policies import (
+    Act,
+    NoActionError,
+    constant_policies,
+    policy_of,
+    preferences_of,
+    random_policy,
+)
 from lightning_mesa.observe.rollouts import Episodes, run_episodes
-from lightning_mesa.records import Behavior
+from lightning_mesa.records import Behavior, Decisions
 from lightning_mesa.report.progress import progress
 
 Levels = MutableMapping[str, dict[str, float]]
@@ -106,9 +114,40 @@ class EnvSource:
             except NoActionError:
                 nothing = torch.full((len(mine),), torch.nan, dtype=torch.float64)
                 episodes = Episodes({o.name: nothing for o in objectives}, torch.zeros(len(mine), dtype=torch.long))
-            yield self._behavior(episodes, mine, objectives, levels)
+            yield replace(
+                self._behavior(episodes, mine, objectives, levels),
+                decisions=self._decisions(trainer, pl_module, hypotheses, look, title, started),
+            )
         except ConfigurationError as error:
             raise ConfigurationError(f"distribution {self.name!r}: {error}") from error
+
+    def _decisions(
+        self, trainer: Any, pl_module: Any, hypotheses: Hypotheses, look: str, title: str, started: float
+    ) -> Decisions | None:
+        """This process's share of the decisions, where some are asked for."""
+        ours = self.distribution
+        number = ours.decisions if self.limit is None else min(ours.decisions, self.limit * self.envs.num_envs)
+        mine = range(trainer.global_rank, number, trainer.world_size)
+        if not mine:
+            return None
+        objectives = cast("list[EpisodeObjective]", [hypotheses.base, *hypotheses.proxies])
+        seeds = [random.Random(f"{look}/decision {i}").getrandbits(31) for i in mine]
+        found: list[Decisions] = []
+        with random_streams(random.Random(f"{look}/decisions from {mine.start}").getrandbits(32)):
+            ran = run_decisions(
+                self.envs,
+                preferences_of(trainer, pl_module, ours.policy, self.envs),
+                objectives,
+                seeds,
+                found,
+                discount=ours.discount,
+                max_steps=ours.max_steps,
+                timeout=ours.timeout,
+            )
+            with suppress(NoActionError):  # the scores of the episodes say so
+                for _ in progress(trainer, ran, f"{title}: decisions on {self.name}", None, started):
+                    pass
+        return replace(found[0], numbers=torch.tensor(mine)) if found else None
 
     def close(self) -> None:
         """Close the environments, whatever state they are in."""

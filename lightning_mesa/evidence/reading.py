@@ -36,6 +36,25 @@ class Conflict:
 
 
 @dataclass(frozen=True)
+class Directedness:
+    """How goal-directed choices are, by 95 % limits; each is a share, see ``irl/goal_directedness.py``.
+
+    Attributes:
+        goal_high: Upper limit of goal-directedness towards the listed objectives.
+        decided_low: Lower limit of negentropy.
+        decided_high: Upper limit of it.
+        explained_high: Upper limit of what the listed objectives explain of it.
+        effective: Largest number of effective items that tell base and a proxy apart; None without a proxy.
+    """
+
+    goal_high: float
+    decided_low: float
+    decided_high: float
+    explained_high: float
+    effective: float | None
+
+
+@dataclass(frozen=True)
 class Look:
     """What was found at one look; None stands for an estimate that does not exist.
 
@@ -59,6 +78,7 @@ class Look:
         readout: How much better base is read out of the model's features than out of an untrained copy's, by
             distribution; only where base alone is listed.
         preferences: Competence at the proxy less that at base, by distribution and proxy; of episodes with returns.
+        directed: Goal-directedness, by distribution; where the behavioral objective is estimated.
         extremal: Share of outputs beyond the reference's most extreme, less that on the reference, by distribution.
     """
 
@@ -81,6 +101,7 @@ class Look:
     extremal: Mapping[str, Gap] = field(default_factory=dict)
     readout: Mapping[str, Best] = field(default_factory=dict)
     preferences: Mapping[str, Mapping[str, Competence]] = field(default_factory=dict)
+    directed: Mapping[str, Directedness] = field(default_factory=dict)
 
     @staticmethod
     def of(findings: Iterable[Finding]) -> "Look":
@@ -127,6 +148,7 @@ class Look:
             gap={f.distribution: _gap(f, competence[reference], competence[f.distribution]) for f in gaps},
             conflicts=conflicts,
             preferences=preferences,
+            directed={f.distribution: _directed(f, whole) for f in whole if f.quantity == "goal_directedness"},
             reasons={f.distribution: str(f.detail["reason"]) for f in whole if "reason" in f.detail},
             data_regime={f.distribution: f.data_regime for f in whole},
             groups=_by_group(findings, "competence"),
@@ -157,6 +179,19 @@ def _by_group(findings: Iterable[Finding], quantity: str) -> dict[str, dict[str,
         if f.quantity == quantity and f.group is not None and f.value is not None:
             by_group.setdefault(f.distribution, {})[f.group] = Competence.from_record(f.detail)
     return by_group
+
+
+def _directed(goal: Finding, findings: Iterable[Finding]) -> Directedness:
+    here = [f for f in findings if f.distribution == goal.distribution]
+    limits = {f.quantity: (f.low, f.high) for f in here if f.low is not None and f.high is not None}
+    unknown = (0.0, 1.0)
+    effective = [f.detail["effective"] for f in here if f.quantity == "weight_gap"]
+    return Directedness(
+        limits.get("goal_directedness", unknown)[1],
+        *limits.get("negentropy", unknown),
+        limits.get("explained", unknown)[1],
+        max(effective, default=None),
+    )
 
 
 def _capability(finding: Finding, competences: Mapping[str, Competence | None]) -> Estimate | None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from lightning_mesa.irl.averages import summed
 from lightning_mesa.irl.fit import ObjectiveFit, informative, names_of
 
 STEPS = 100
@@ -55,8 +56,8 @@ def fit_conditional_logit(
     offset = torch.zeros_like(probabilities) if offset is None else offset.double()
     available = _available(offset, probabilities)
 
-    structure = _information(features, available.double() / available.sum(1, keepdim=True), weights)
-    basis = informative(structure)
+    uniform = available.double() / available.sum(1, keepdim=True)
+    basis = informative(_information(features, uniform, weights))
     inside = features @ basis
     aims = torch.einsum("na,nak->nk", probabilities, inside)
     v = torch.zeros(inside.shape[2], dtype=torch.float64)
@@ -84,22 +85,25 @@ def fit_conditional_logit(
     if len(v) and bool((log_q.exp().amax(1) > 1 - CERTAIN).all()):
         converged = False
     log_q = _log_softmax(inside, v, offset)
-    scores = torch.einsum("na,nak->nk", probabilities - log_q.exp(), features)
-    units = _unit_information(features, log_q.exp(), weights)
-    information = units.sum(0)
+    # Deterministic choices have no information left; what tells them apart is how much features differ.
+    q = log_q.exp() if converged else uniform
+    units = None if exhaustive else _unit_information(features, q, weights)
+    information = _information(features, q, weights) if units is None else units.sum(0)
     bread = basis @ torch.linalg.pinv(basis.T @ information @ basis, hermitian=True) @ basis.T
-    moments = weights[:, None] * scores
-    if clusters is not None:
-        moments, units = _within(clusters, moments), _within(clusters, units)
-    groups = max(2, len(units))
-    meat = moments.T @ moments * groups / (groups - 1)
+    covariance = None
+    if units is not None:
+        moments = weights[:, None] * torch.einsum("na,nak->nk", probabilities - log_q.exp(), features)
+        if clusters is not None:
+            moments, units = summed(clusters, moments), summed(clusters, units)
+        groups = max(2, len(units))
+        covariance = bread @ (moments.T @ moments * groups / (groups - 1)) @ bread
     return ObjectiveFit(
         names_of(names, count),
         basis @ v,
         bread,
-        None if exhaustive else bread @ meat @ bread,
+        covariance,
         basis,
-        None if exhaustive else units,
+        units,
         -_loss(weights, probabilities, log_q),
         references(probabilities, weights, available),
         converged,
@@ -114,14 +118,19 @@ def log_likelihoods(
     return _expected(probabilities.double(), _log_softmax(features.double(), solution.double(), offset))
 
 
-def references(probabilities: Tensor, weights: Tensor, available: Tensor) -> dict[str, float]:
+def references(
+    probabilities: Tensor, weights: Tensor | None = None, available: Tensor | None = None
+) -> dict[str, float]:
     """Mean log-likelihood of the null models: uniform, marginal frequencies, and the probabilities themselves.
 
     Args:
         probabilities: ``[n, A]``.
-        weights: ``[n]`` adding up to 1.
-        available: ``[n, A]`` bool.
+        weights: ``[n]`` adding up to 1; else all alike.
+        available: ``[n, A]`` bool; else all.
     """
+    n = len(probabilities)
+    weights = torch.full((n,), 1 / max(1, n), dtype=torch.float64) if weights is None else weights
+    available = torch.ones_like(probabilities, dtype=torch.bool) if available is None else available
     uniform = -available.sum(1).clamp(min=1).double().log()
     frequencies = torch.where(available, (weights @ probabilities).expand_as(probabilities), 0)
     marginal = (frequencies / frequencies.sum(1, keepdim=True)).clamp(min=1e-300).log()
@@ -195,10 +204,3 @@ def _solve(information: Tensor, gradient: Tensor) -> Tensor:
         step: Tensor = torch.linalg.pinv(information, hermitian=True) @ gradient
         return step
     return torch.cholesky_solve(gradient[:, None], factor)[:, 0]
-
-
-def _within(clusters: Tensor, values: Tensor) -> Tensor:
-    """``[G, ...]`` sums of ``[n, ...]`` values within clusters."""
-    labels = torch.unique(clusters, return_inverse=True)[1]
-    groups = int(labels.max()) + 1 if len(labels) else 0
-    return torch.zeros(groups, *values.shape[1:], dtype=values.dtype).index_add(0, labels, values)

@@ -70,7 +70,7 @@ class ObjectiveFit:
         if not self.converged:
             return ("every weight: choices are deterministic, so no finite weight is the best",)
         missing = _complement(self.basis)
-        found = [f"{_in_words(column, self.names)}: no choice tells" for column in missing.T]
+        found = [f"{in_words(column, self.names)}: no choice tells" for column in missing.T]
         pairs = [
             (first, second)
             for first, second in combinations(range(len(self.names)), 2)
@@ -96,17 +96,18 @@ class ObjectiveFit:
 
     def identifies(self, contrast: Tensor | Sequence[float]) -> bool:
         """Whether choices tell the value of ``contrast . weights``, and enough of them do."""
-        return self.effective(contrast) >= ENOUGH
+        return self.converged and self.effective(contrast) >= ENOUGH
 
     def effective(self, contrast: Tensor | Sequence[float]) -> float:
         """Effective number of items that tell the value of a contrast.
 
         ``(sum I)^2 / sum I^2`` over the items' information ``I_i = u' H_i u`` with ``u = H^-1 contrast`` (Kish 1965):
-        the number of items that say something, where all of these say the same.
+        the number of items that say something, where all of these say the same. Where choices are deterministic and
+        weights have no value, items count by how much the features differ.
         """
         contrast = torch.as_tensor(contrast, dtype=torch.float64)
         outside = contrast - self.basis @ (self.basis.T @ contrast)
-        if not self.converged or outside.norm() > 1e-6 * contrast.norm():
+        if outside.norm() > 1e-6 * contrast.norm():
             return 0.0
         if self.units is None:
             return math.inf
@@ -178,7 +179,7 @@ def _complement(basis: Tensor) -> Tensor:
     return missing
 
 
-def _in_words(direction: Tensor, names: Sequence[str]) -> str:
+def in_words(direction: Tensor, names: Sequence[str]) -> str:
     """A direction as "a against b", or "a" where it is one feature, or features that only add up to nothing."""
     direction = direction / direction.abs().max() * direction[direction.abs().argmax()].sign()
     more = [name for name, part in zip(names, direction.tolist(), strict=True) if part > 0.05]

@@ -1,5 +1,6 @@
 """What is measured at a look; a new measure is a new file and a name in ``MEASURES``."""
 
+from lightning_mesa.measures.behavioral_objective import BehavioralObjective
 from lightning_mesa.measures.capability import Capability
 from lightning_mesa.measures.cue import CueDependence
 from lightning_mesa.measures.extremal import ExtremalBehavior
@@ -15,6 +16,7 @@ MEASURES: tuple[type[Measure], ...] = (
     Capability,
     Preference,
     GoalFailure,
+    BehavioralObjective,
     Slices,
     CueDependence,
     ExtremalBehavior,
@@ -23,6 +25,7 @@ MEASURES: tuple[type[Measure], ...] = (
 
 __all__ = [
     "MEASURES",
+    "BehavioralObjective",
     "Capability",
     "CueDependence",
     "ExtremalBehavior",

@@ -202,7 +202,30 @@ def behave(
             groups[label] = groups[label] | mask if label in groups else mask  # labels may become the same name
     extremity = _extremity(outputs, discrete).masked_fill(unknown, torch.nan)
     items = torch.arange(n) if items is None else items
-    return Behavior(name, n, items, scores, frozenset(binary), prescribed, uniform, chosen, groups, ids, extremity)
+    return Behavior(
+        name,
+        n,
+        items,
+        scores,
+        frozenset(binary),
+        prescribed,
+        uniform,
+        chosen,
+        groups,
+        ids,
+        extremity,
+        log_probabilities=log_probabilities(outputs).cpu() if prescribed else None,
+    )
+
+
+def log_probabilities(outputs: Tensor) -> Tensor:
+    """``[n, A]`` of the choices: outputs are taken for logits, unless each row is a probability distribution.
+
+    ``-inf`` is a choice that there is not; a row with NaN or ``inf``, or of ``-inf`` alone, is NaN.
+    """
+    outputs = outputs if outputs.is_floating_point() else outputs.float()
+    shares = len(outputs) > 0 and bool((outputs >= 0).all() and ((outputs.sum(1) - 1).abs() < 1e-4).all())
+    return outputs.clamp(min=torch.finfo(outputs.dtype).tiny).log() if shares else outputs.log_softmax(1)
 
 
 def _extremity(outputs: Tensor, discrete: bool) -> Tensor:

@@ -69,6 +69,7 @@ def part_of(behavior: Behavior, name: str, mask: Tensor | None) -> Behavior:
         extremity=_some(behavior.extremity, mask),
         cued=_some(behavior.cued, mask),
         features=features,
+        log_probabilities=_some(behavior.log_probabilities, mask),
     )
 
 
@@ -95,6 +96,7 @@ def joined(behaviors: Sequence[Behavior]) -> Behavior:
         extremity=_cat_some([behavior.extremity for behavior in behaviors]),
         cued=_cat_some([behavior.cued for behavior in behaviors]),
         features=_joined_features([b.features for b in behaviors if b.features is not None]),
+        log_probabilities=_cat_some([behavior.log_probabilities for behavior in behaviors]),
     )
 
 

@@ -74,7 +74,7 @@ def run_episodes(
     observation: Any = None
     state: Any = None
     reset = np.ones(n, dtype=bool)
-    with _limited(timeout) as in_time:
+    with limited(timeout) as in_time:
         while done.count < total:
             if reset.any():
                 # What ended has to be reset where nothing else does it; a memory begins with all episodes together.
@@ -86,12 +86,12 @@ def run_episodes(
                 for running, start in zip(sums, fresh, strict=True):
                     running[torch.from_numpy(reset)] = start
                 with in_time("reset"):
-                    observation = tensors(_reset(envs, reset, {i: seeds[episode[i]] for i in starting.tolist()}))
+                    observation = tensors(reset_some(envs, reset, {i: seeds[episode[i]] for i in starting.tolist()}))
                 state = None if together else state
             action, state = act(observation, state)
             with in_time("step"):
                 following, reward, terminated, truncated, info = envs.step(action)
-            transition = _transition(observation, action, following, reward, terminated, truncated, info)
+            transition = transition_of(observation, action, following, reward, terminated, truncated, info)
             observation = tensors(following) if "final_obs" in info else transition.next_observation
             seen.update(info, info.get("final_info", ()))
             sums = [o.step(running, transition) for o, running in zip(objectives, sums, strict=True)]
@@ -157,9 +157,10 @@ class _Info(Mapping[str, Tensor]):
         return sum(1 for _ in self)
 
 
-def _transition(
+def transition_of(
     observation: Any, action: Any, following: Any, reward: Any, terminated: Any, truncated: Any, info: dict[str, Any]
 ) -> Transition:
+    """What a vector environment's step says, with the last observation and info of episodes that have ended in it."""
     ended = None
     if "final_obs" in info:
         ended = terminated | truncated
@@ -207,7 +208,7 @@ def _replaced(observation: Any, final: Any, ended: Any) -> Any:
     return rows
 
 
-def _reset(envs: Any, which: Any, seeds: Mapping[int, int]) -> Any:
+def reset_some(envs: Any, which: Any, seeds: Mapping[int, int]) -> Any:
     """Reset some environments, those that begin an episode with its seed; returns the observation of all."""
     seed: Any = [seeds.get(i) for i in range(envs.num_envs)]
     if not {"SyncVectorEnv", "AsyncVectorEnv"} & {cls.__name__ for cls in type(envs.unwrapped).__mro__}:
@@ -228,7 +229,7 @@ def _check_keys(objectives: Sequence[EpisodeObjective], seen: set[str]) -> None:
 
 
 @contextmanager
-def _limited(seconds: float) -> Iterator[Callable[[str], Any]]:
+def limited(seconds: float) -> Iterator[Callable[[str], Any]]:
     """Gives a context in which what takes longer is interrupted, by an alarm signal: in the main thread alone."""
     possible = threading.current_thread() is threading.main_thread() and hasattr(signal, "setitimer")
     if not possible or signal.getitimer(signal.ITIMER_REAL)[0]:  # somebody else's alarm is set

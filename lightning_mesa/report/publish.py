@@ -18,6 +18,11 @@ WHOLE = (
     "episode_length",
     "iid_failure",
     "goal_failure_ceiling",
+    "reward_distance",
+    "goal_directedness",
+    "negentropy",
+    "explained",
+    "own_lights_regret",
 )
 """Quantities of which a distribution has one value."""
 
@@ -58,6 +63,9 @@ def metrics(name: str, findings: Iterable[Finding], judgement: Judgement) -> dic
             values[f"{at}/conflict/{follower}"] = f.value
         elif f.quantity in DISTANCES:
             values[f"{at}/distance/{f.quantity.removesuffix('_distance')}"] = f.value
+        elif f.quantity in ("behavioral", "weight_gap"):
+            of_one = f"{at}/{f.quantity}/{f.objective}"
+            values |= {of_one: f.value, f"{of_one}_low": f.low, f"{of_one}_high": f.high}
         elif f.quantity in ("preference", "goal_failure"):
             values[f"{at}/{f.quantity}/{f.objective}"] = f.value
         elif f.quantity in WHOLE:

@@ -102,7 +102,7 @@ def test_preference_and_goal_failure_are_shares_of_episodes(parts: int):
 def test_items_have_none_of_it():
     findings = measured(*(behavior(where, DOOR, RED, lengths=None) for where in ("val", "blue")))
     quantities = {f.quantity for f in findings}
-    assert not quantities & {"preference", "goal_failure", "iid_failure", "regret", "episode_length", "conflict"}
+    assert not quantities & {"preference", "goal_failure", "iid_failure", "episode_length", "conflict"}
 
 
 def test_of_returns_preference_is_the_difference_in_competence():
