@@ -1,12 +1,11 @@
 """What follows from an action: at decisions, two actions are tried, and what the policy does next is seen to the end.
 
 Half of the decisions are met on the policy's own way, the others where an objective gains something by chance: what a
-policy avoids would else not be seen. An environment is brought to a decision by its seed and the actions that led there.
-To tell luck from consequence, what was done is done again, action by action, with new randomness of the environment:
-where it comes out the same, the environment has none and one look is enough; else two are taken, which have no luck in
+policy avoids would else not be seen. An environment is brought to a decision by its seed and the actions on the way. To
+tell luck from consequence, what was done is done again, action by action, with new randomness of the environment: where
+it comes out the same, the environment has none and one look is enough; else two are taken, which have no luck in
 common. See ``irl/successor.py``.
 """
-
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
