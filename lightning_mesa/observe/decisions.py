@@ -6,6 +6,7 @@ tell luck from consequence, what was done is done again, action by action, with 
 it comes out the same, the environment has none and one look is enough; else two are taken, which have no luck in
 common. See ``irl/successor.py``.
 """
+
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
