@@ -12,8 +12,11 @@ STEPS = 100
 TOLERANCE = 1e-13
 """Newton's last step is one that gains less than this, in nats of log-likelihood."""
 
-CERTAIN = 1e-12
-"""Where all choices are as certain as this, the weights grow without end, and only rounding has ended the steps."""
+CERTAIN = 1e-10
+"""With less of uniform choices' information than this, weights grow without end, and only rounding has stopped them."""
+
+ROUNDING = 1e-12
+"""Differences between choices that are smaller than this, relative to the feature, are none."""
 
 
 def fit_conditional_logit(
@@ -57,8 +60,12 @@ def fit_conditional_logit(
     available = _available(offset, probabilities)
 
     uniform = available.double() / available.sum(1, keepdim=True)
-    basis = informative(_information(features, uniform, weights))
-    inside = features @ basis
+    features = _apart(features, uniform)
+    structure = _information(features, uniform, weights)
+    basis = informative(structure)
+    # Directions [K, r] in which the information of uniform choices is 1.
+    directions = basis @ torch.linalg.cholesky(basis.T @ structure @ basis).inverse().T
+    inside = features @ directions
     aims = torch.einsum("na,nak->nk", probabilities, inside)
     v = torch.zeros(inside.shape[2], dtype=torch.float64)
     log_q = _log_softmax(inside, v, offset)
@@ -82,9 +89,8 @@ def fit_conditional_logit(
             converged = gain < 1e-9  # no step gains any more than rounding errors
             break
         v, log_q, loss = v + size * step, tried, lower
-    if len(v) and bool((log_q.exp().amax(1) > 1 - CERTAIN).all()):
-        converged = False
     log_q = _log_softmax(inside, v, offset)
+    converged &= bool((torch.linalg.eigvalsh(_information(inside, log_q.exp(), weights)) > CERTAIN).all())
     # Deterministic choices have no information left; what tells them apart is how much features differ.
     q = log_q.exp() if converged else uniform
     units = None if exhaustive else _unit_information(features, q, weights)
@@ -99,7 +105,7 @@ def fit_conditional_logit(
         covariance = bread @ (moments.T @ moments * groups / (groups - 1)) @ bread
     return ObjectiveFit(
         names_of(names, count),
-        basis @ v,
+        directions @ v,
         bread,
         covariance,
         basis,
@@ -156,6 +162,13 @@ def _checked(features: Tensor, probabilities: Tensor) -> tuple[int, int, int]:
             raise ValueError("probabilities must be finite, not negative, and add up to 1 for each item")
     n, choices, count = features.shape
     return n, choices, count
+
+
+def _apart(features: Tensor, uniform: Tensor) -> Tensor:
+    """Features less their mean over the choices that there are, which is all that matters of them."""
+    about = features - torch.einsum("na,nak->nk", uniform, features)[:, None]
+    size = features.abs().amax((0, 1)) if len(features) else features.new_zeros(features.shape[2])
+    return torch.where(about.abs() > ROUNDING * size, about, 0)
 
 
 def _available(offset: Tensor, probabilities: Tensor) -> Tensor:

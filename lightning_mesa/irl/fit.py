@@ -164,9 +164,10 @@ def informative(information: Tensor) -> Tensor:
         information: ``[K, K]`` symmetric, not negative.
     """
     sizes = information.diagonal().clamp(min=0).sqrt()
-    sizes = torch.where(sizes > NEGLIGIBLE * sizes.max().clamp(min=1e-300), sizes, torch.inf)
-    values, vectors = torch.linalg.eigh(information / torch.outer(sizes, sizes))
-    kept = vectors[:, values > NEGLIGIBLE] / sizes[:, None]
+    there = sizes > NEGLIGIBLE * sizes.max() if len(sizes) else sizes > 0
+    relative = torch.where(there, sizes, torch.inf)
+    values, vectors = torch.linalg.eigh(information / torch.outer(relative, relative))
+    kept = vectors[:, values > NEGLIGIBLE] * torch.where(there, sizes, 0)[:, None]
     basis: Tensor = torch.linalg.qr(kept)[0] if kept.shape[1] else kept
     return basis
 

@@ -398,7 +398,6 @@ def test_duplicates_are_named_and_have_no_weight(ending):
     assert fit.estimate([1.0, 0, 0, 1.0]) == pytest.approx(1.25, abs=1e-8)
 
 
-@pytest.mark.xfail(strict=True, reason="informative() divides by the features' sizes where it should multiply")
 @pytest.mark.parametrize("ending", ENDINGS, ids=str)
 def test_duplicates_in_other_units_are_told_where_they_are(ending):
     """Of weights u and v for a coin and for 2 coins, u + 2 v is identified, and 2 u + v is not."""
