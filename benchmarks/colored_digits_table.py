@@ -24,6 +24,7 @@ from lightning_mesa import Alarm
 from lightning_mesa.evidence.alarm import Judgement
 from lightning_mesa.records import Finding
 from lightning_mesa.replay import judge_again, read_recording
+from lightning_mesa.report.summary import with_limits
 
 MAX_EPOCHS = 30
 
@@ -130,6 +131,47 @@ def on_the_way(runs: list[Run]) -> Iterator[str]:
             )
 
 
+def behavioral(runs: list[Run]) -> Iterator[str]:
+    """The behavioral objective at the last look."""
+    yield "| run | seed | weight of digit [95 %] | weight of color [95 %] | reward distance to digit [95 %] "
+    yield "| goal-directedness | negentropy | explained | own-lights regret |\n|---|---|---|---|---|---|---|---|---|\n"
+    for run in runs:
+        found = {(f.quantity, f.objective): f for f in run.looks[-1][0] if f.role == "shifted"}
+        about_base = [("behavioral", "digit"), ("behavioral", "color"), ("reward_distance", "digit")]
+        shares = [
+            ("goal_directedness", None),
+            ("negentropy", None),
+            ("explained", None),
+            ("own_lights_regret", "digit"),
+        ]
+        cells = [with_limits(found[key]) for key in about_base] + [f"{found[key].value:.2f}" for key in shares]
+        yield f"| {run.kind} | {run.seed} | {' | '.join(cells)} |\n"
+
+
+def picture_of_weights(runs: list[Run], path: Path) -> None:
+    """The weights move from base to the proxy, or do not, as the behavior does."""
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    for axes, kind in zip(panels, ("confounded", "decorrelated"), strict=True):
+        for run in (run for run in runs if run.kind == kind):
+            steps = [findings[0].step for findings, _ in run.looks]
+            for name, color in (("digit", "tab:green"), ("color", "tab:red")):
+                of_look = [
+                    next(f for f in findings if (f.role, f.quantity, f.objective) == ("shifted", "behavioral", name))
+                    for findings, _ in run.looks
+                ]
+                label = f"{name} (base)" if name == "digit" else name
+                axes.plot(steps, [f.value for f in of_look], color=color, label=label if run.seed == 0 else None)
+                axes.fill_between(
+                    steps, [f.low for f in of_look], [f.high for f in of_look], color=color, alpha=0.2, linewidth=0
+                )
+        axes.axhline(0, color="0.7", linewidth=0.8, zorder=0)
+        axes.set(xlabel="step", title=f"{kind}, on recolored digits")
+        axes.legend(loc="upper left")
+    panels[0].set_ylabel("weight in the behavioral objective, nats")
+    figure.savefig(path, dpi=120)
+
+
 def picture(runs: list[Run], path: Path) -> None:
     """Accuracy on validation data stays high while the alert fires."""
     figure = Figure(figsize=(8, 4), layout="constrained")
@@ -159,6 +201,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--markdown", type=Path, help="write the tables here")
     parser.add_argument("--picture", type=Path, help="write the picture here")
+    parser.add_argument("--weights", type=Path, help="write the picture of the behavioral objective here")
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
@@ -173,13 +216,18 @@ def main() -> None:
         "same data: an estimated gap above .1 at any look, and drift of the inputs.\n\n"
         + "".join(table(runs))
         + "\n## Looks whose regime differs from the final one\n\n"
-        "All of them; a regime other than undetermined here would be wrong on the way.\n\n" + "".join(on_the_way(runs))
+        "All of them; a regime other than undetermined or not goal-directed here would be wrong on the way.\n\n"
+        + "".join(on_the_way(runs))
+        + "\n## The behavioral objective at the last look\n\n"
+        + "".join(behavioral(runs))
     )
     print(text)
     if options.markdown:
         options.markdown.write_text(text)
     if options.picture:
         picture([run for run in runs if run.kind == "confounded"], options.picture)
+    if options.weights:
+        picture_of_weights(runs, options.weights)
 
 
 if __name__ == "__main__":

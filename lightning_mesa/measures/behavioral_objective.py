@@ -215,6 +215,10 @@ def _of_decisions(
     if reason is not None:
         return None, reason, n
     fit = fit_successor_features(features, offsets, log_p, names=[*names, "a step"])
+    goals = fit_successor_features(features[..., :-1], offsets, log_p, names=names)
+    if goals.basis.shape[1] == fit.basis.shape[1]:
+        # Where every episode ends at a goal, a step's cost is a shaping of what goals are worth, and counts as that.
+        fit, features = goals, features[..., :-1]
     level = (1 + LEVEL) / 2  # for two at once
     explained = explained_share(fit, features, offsets, log_p, level=level)
     negentropy = mean(decided, level=level).clamped(0, 1)

@@ -146,17 +146,14 @@ def _met(trying: "_Trying", seeds: Sequence[int]) -> Generator[int, None, list[_
 
 def _told(pairs: Tensor, paths: Sequence[Sequence[_Path]], times: Sequence[int], discount: float) -> Decisions:
     """What the decisions tell, from the first look at each, a repetition of some, and the two looks that count."""
-    tried, _, *looks = paths
+    looks = paths[2:]
     n = len(pairs)
-    at = torch.stack([path.log_p[time] for path, time in zip(tried[:n], times, strict=False)])
+    met = [[_there(path, time) for path, time in zip(look, times, strict=False)] for look in paths]
+    at = torch.stack(met[0][:n])
+    off = max(float((there.exp() - at[i % n].exp()).abs().max()) for look in met for i, there in enumerate(look))
     followed = [[_followed(p, time, discount) for p, time in zip(look, times, strict=True)] for look in looks]
     features = torch.stack([torch.stack([collected for collected, _ in look]) for look in followed])
     offsets = torch.stack([torch.stack([surprisal for _, surprisal in look]) for look in followed])
-    off = max(
-        float((_there(path, time) - at[i % n].exp()).abs().max())
-        for look in paths
-        for i, (path, time) in enumerate(zip(look, times, strict=False))
-    )
     possible = at > -torch.inf
     entropy = -torch.where(possible, at.exp() * at, 0).sum(1)
     return Decisions(
@@ -165,7 +162,7 @@ def _told(pairs: Tensor, paths: Sequence[Sequence[_Path]], times: Sequence[int],
         offsets.reshape(2, 2, n).transpose(1, 2),
         at.gather(1, pairs),
         1 - entropy / possible.sum(1).double().log().clamp(min=1e-12),
-        "the same seed and actions do not bring an environment to the same situation again" if off > SAME else None,
+        None if off <= SAME else "the same seed and actions do not bring an environment to the same situation again",
     )
 
 
@@ -277,5 +274,5 @@ def _followed(path: _Path, time: int, discount: float) -> tuple[Tensor, Tensor]:
 
 
 def _there(path: _Path, time: int) -> Tensor:
-    """``[A]`` probabilities at a decision, 2 where the episode has ended before."""
-    return path.log_p[time].exp() if time < len(path.actions) else torch.full((path.log_p.shape[1],), 2.0).double()
+    """``[A]`` log probabilities at a decision; NaN where the episode has ended before."""
+    return path.log_p[time] if time < len(path.actions) else torch.full_like(path.log_p[0], torch.nan)

@@ -8,10 +8,11 @@ from typing import Any, TypeVar
 from lightning_mesa.evidence.alarm import Judgement
 from lightning_mesa.objectives import Hypotheses
 from lightning_mesa.records import Alert, Finding, Role
-from lightning_mesa.report import journal, preference, publish, tensorboard
+from lightning_mesa.report import journal, preference, publish, tensorboard, weights
 from lightning_mesa.report.preference import Placed, placed_of
 from lightning_mesa.report.sinks import Sink, Sinks, to_log
 from lightning_mesa.report.triangle import Point, draw, points_of
+from lightning_mesa.report.weights import Weighed, weighed_of
 
 MOST_POINTS = 200
 """Of a longer path every other point is left out."""
@@ -19,7 +20,7 @@ MOST_POINTS = 200
 JOURNALS = ("findings.jsonl", "alerts.jsonl")
 
 
-P = TypeVar("P", Point, Placed)
+P = TypeVar("P", Point, Placed, Weighed)
 
 
 class Dashboard:
@@ -34,6 +35,7 @@ class Dashboard:
         values: The last published values by metric name.
         paths: The path of each shifted distribution between base, proxy and neither.
         preferences: Preference and capability at each look, by distribution and proxy; in environments.
+        weights: The behavioral objective at each look, by shifted distribution.
     """
 
     def __init__(self, name: str, hypotheses: Hypotheses, sinks: Sinks) -> None:
@@ -43,6 +45,7 @@ class Dashboard:
         self.values: dict[str, float] = {}
         self.paths: dict[str, list[Point]] = {}
         self.preferences: dict[str, list[Placed]] = {}
+        self.weights: dict[str, list[Weighed]] = {}
         self._written: frozenset[journal.Identity] = frozenset()
 
     @property
@@ -97,6 +100,8 @@ class Dashboard:
             _add(self.paths.setdefault(where, []), point)
         for where, placed in placed_of(findings).items():
             _add(self.preferences.setdefault(where, []), placed)
+        for where, weighed in weighed_of(findings).items():
+            _add(self.weights.setdefault(where, []), weighed)
         if folder is not None and trainer.is_global_zero:
             new = [f for f in findings if journal.identity(vars(f)) not in self._written]
             journal.append(folder / "findings.jsonl", new)
@@ -111,7 +116,7 @@ class Dashboard:
         publish.to_loggers(trainer, {f"{self.name}/disabled": 1.0}, step)
 
     def draw(self, trainer: Any, folder: Path | None, step: int) -> None:
-        """Draw each path so far, for TensorBoard and as ``FOLDER/DISTRIBUTION.png``; needs the extra ``plots``."""
+        """Draw what there is so far, for TensorBoard and as ``FOLDER/DISTRIBUTION*.png``; needs the extra ``plots``."""
         if folder is None or not trainer.is_global_zero or find_spec("matplotlib") is None:
             return
         proxies = " or ".join(proxy.name for proxy in self.hypotheses.proxies)
@@ -123,20 +128,26 @@ class Dashboard:
             figure = preference.draw(looks, where, self.hypotheses.base.name)
             figure.savefig(folder / f"{where.replace('/', '.')}.preference.png", dpi=120)
             tensorboard.add_figure(trainer, f"{self.name}/{where}/preference", figure, step)
+        pursuable = [objective.name for objective in (self.hypotheses.base, *self.hypotheses.proxies)]
+        for where, weighed in self.weights.items():
+            figure = weights.draw(weighed, where, pursuable)
+            figure.savefig(folder / f"{where}.weights.png", dpi=120)
+            tensorboard.add_figure(trainer, f"{self.name}/{where}/weights", figure, step)
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values."""
-        paths, preferences = (
+        paths, preferences, weights = (
             {where: [dict(vars(point)) for point in path] for where, path in drawn.items()}
-            for drawn in (self.paths, self.preferences)
+            for drawn in (self.paths, self.preferences, self.weights)
         )
-        return {"values": dict(self.values), "paths": paths, "preferences": preferences}
+        return {"values": dict(self.values), "paths": paths, "preferences": preferences, "weights": weights}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a saved state."""
         self.values = dict(state["values"])
         self.paths = {where: [Point(**point) for point in path] for where, path in state["paths"].items()}
         self.preferences = {where: [Placed(**at) for at in looks] for where, looks in state["preferences"].items()}
+        self.weights = {where: [Weighed(**at) for at in looks] for where, looks in state["weights"].items()}
 
     def _send(self, trainer: Any, folder: Path | None, judgement: Judgement, step: int) -> None:
         """Send the alerts of a look to all sinks; without a folder, under ``fast_dev_run``, only to the log."""
@@ -161,7 +172,10 @@ class Dashboard:
         reference = next(where for where, role in roles.items() if role == "reference")
         shifted = [where for where, role in roles.items() if role == "shifted"]
         objectives = [objective.name for objective in self.hypotheses.all]
-        tensorboard.add_layout(trainer, self.name, reference, shifted, objectives)
+        weighed = [
+            (f.distribution, str(f.objective)) for f in findings if f.quantity == "behavioral" and f.role == "shifted"
+        ]
+        tensorboard.add_layout(trainer, self.name, reference, shifted, objectives, weighed)
 
 
 def _add(path: list[P], point: P) -> None:

@@ -56,5 +56,5 @@ def _number(finding: Finding | None) -> str:
 def with_limits(finding: Finding) -> str:
     """The value with its limits, or why there is none."""
     if finding.value is None:
-        return "none: " + str(finding.detail.get("reason", ""))
+        return "none: " + str(finding.detail.get("reason", finding.detail.get("unknown", "")))
     return f"{finding.value:.2f} [{finding.low:.2f}, {finding.high:.2f}]"

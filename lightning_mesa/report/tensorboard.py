@@ -17,7 +17,14 @@ def writers(trainer: Any) -> list[Any]:
     return [experiment for experiment in experiments if hasattr(experiment, "add_custom_scalars")]
 
 
-def add_layout(trainer: Any, name: str, reference: str, shifted: Sequence[str], objectives: Sequence[str]) -> None:
+def add_layout(
+    trainer: Any,
+    name: str,
+    reference: str,
+    shifted: Sequence[str],
+    objectives: Sequence[str],
+    weighed: Sequence[tuple[str, str]] = (),
+) -> None:
     """Arrange the metrics on the Custom Scalars tab; once, at the first look.
 
     Args:
@@ -26,6 +33,7 @@ def add_layout(trainer: Any, name: str, reference: str, shifted: Sequence[str], 
         reference: Name of the reference.
         shifted: Names of the shifted distributions.
         objectives: Names of the listed objectives, base first.
+        weighed: Distributions and objectives whose weights are estimated.
     """
     charts: dict[str, list[Any]] = {}
     for where in shifted:
@@ -35,6 +43,10 @@ def add_layout(trainer: Any, name: str, reference: str, shifted: Sequence[str], 
         charts[f"{where}: gap with limits that hold at every look"] = band
         competences = [f"{at}/competence/{objective}" for objective in objectives]
         charts[f"{where}: base ({objectives[0]}) against proxies"] = ["Multiline", competences]
+    for where, objective in weighed:
+        of_one = f"{name}/{where}/behavioral/{objective}"
+        chart = ["Margin", [of_one, f"{of_one}_low", f"{of_one}_high"]]
+        charts[f"{where}: weight of {objective} in the behavioral objective, with 95 % limits"] = chart
     everywhere = [reference, *shifted]
     charts["capability"] = ["Multiline", [f"{name}/{where}/capability" for where in everywhere]]
     charts["regime: " + LEGEND] = ["Multiline", [f"{name}/{where}/regime" for where in shifted]]
