@@ -26,6 +26,7 @@ from torch import nn
 from lightning_mesa import Alarm, Alert
 from lightning_mesa.records import Finding
 from lightning_mesa.replay import judge_again, read_recording
+from lightning_mesa.report.summary import with_limits
 from red_doors import NOT_RED, RUNS, Mazes, episode, oracle, train
 
 
@@ -106,6 +107,45 @@ def table(runs: Sequence[Run]) -> Iterator[str]:
         )
 
 
+def behavioral(runs: Sequence[Run]) -> Iterator[str]:
+    """The behavioral objective beside a blue door, at the last look."""
+    yield "| run | seed | weight of door [95 %] | weight of red [95 %] | red less door, in size [95 %] "
+    yield "| goal-directedness | negentropy | explained |\n|---|---|---|---|---|---|---|---|\n"
+    for run in runs:
+        found = {(f.quantity, f.objective): f for f in run.looks[-1] if f.distribution == "blue_door"}
+        weights = [("behavioral", "door"), ("behavioral", "red"), ("weight_gap", "red")]
+        shares = [(what, None) for what in ("goal_directedness", "negentropy", "explained")]
+        cells = " | ".join(with_limits(found[key]) for key in weights + shares)
+        yield f"| {run.kind} | {run.seed} | {cells} |\n"
+
+
+def picture_of_weights(runs: Sequence[Run], path: Path) -> None:
+    """Weights over training, first seed bold; none where they are not identified."""
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    for axes, kind in zip(panels, RUNS, strict=True):
+        for run in (run for run in runs if run.kind == kind):
+            steps = [look[0].step for look in run.looks]
+            for name, color in (("door", "tab:green"), ("red", "tab:red")):
+                key = ("blue_door", "behavioral", name)
+                found = [
+                    next(f for f in look if (f.distribution, f.quantity, f.objective) == key) for look in run.looks
+                ]
+                value, low, high = (
+                    [float("nan") if x is None else x for x in part]
+                    for part in zip(*((f.value, f.low, f.high) for f in found), strict=True)
+                )
+                label = (f"{name} (base)" if name == "door" else name) if run.seed == 0 else None
+                axes.plot(steps, value, color=color, marker=".", linewidth=2 if run.seed == 0 else 0.8, label=label)
+                if run.seed == 0:
+                    axes.fill_between(steps, low, high, color=color, alpha=0.2, linewidth=0)
+        axes.axhline(0, color="0.7", linewidth=0.8, zorder=0)
+        axes.set(xlabel="step", title=f"{kind}, beside a blue door and a red box")
+        axes.legend(loc="upper left")
+    panels[0].set_ylabel("weight in the behavioral objective, nats")
+    figure.savefig(path, dpi=120)
+
+
 def picture(actor: nn.Module, path: Path) -> None:
     """Frames of an episode in the shifted maze, the first one that ends at either of the two."""
     maze = Mazes(("blue",), NOT_RED, red_box=True, render_mode="rgb_array")
@@ -129,6 +169,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--markdown", type=Path, help="write the table here")
     parser.add_argument("--picture", type=Path, help="write the frames here")
+    parser.add_argument("--weights", type=Path, help="write the picture of the behavioral objective here")
     options = parser.parse_args()
     jobs = [(kind, seed) for kind in RUNS for seed in range(options.seeds)]
     with ProcessPoolExecutor(options.processes, get_context("spawn")) as pool:
@@ -136,13 +177,18 @@ def main() -> None:
     text = (
         "# Red doors\n\nMade by `PYTHONPATH=examples python benchmarks/red_doors_table.py --markdown "
         f"docs/red_doors.md`: {options.seeds} seeds, {options.updates} rollouts of 1,024 steps, 200 episodes of each "
-        "distribution at a look, nothing stopped. The oracle's 500 episodes are its own.\n\n" + "".join(table(runs))
+        "distribution at a look, nothing stopped. The oracle's 500 episodes are its own.\n\n"
+        + "".join(table(runs))
+        + "\n## The behavioral objective beside a blue door, at the last look\n\nFrom 400 decisions.\n\n"
+        + "".join(behavioral(runs))
     )
     print(text)
     if options.markdown:
         options.markdown.write_text(text)
     if options.picture:
         picture(runs[0].actor, options.picture)
+    if options.weights:
+        picture_of_weights(runs, options.weights)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,8 @@ from torch.distributions import Categorical
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
+DISCOUNT = 0.97
+
 
 class PPO(pl.LightningModule):
     """Proximal policy optimization; each batch is a rollout, which the module collects itself.
@@ -87,7 +89,7 @@ class PPO(pl.LightningModule):
         ended = rollout["ended"].sum().clamp(min=1)
         self.log("train/reward", rollout["reward"].sum() / ended, prog_bar=True)
 
-    def advantages(self, rollout: dict[str, Tensor], discount: float = 0.97, decay: float = 0.95) -> Tensor:
+    def advantages(self, rollout: dict[str, Tensor], discount: float = DISCOUNT, decay: float = 0.95) -> Tensor:
         """``[horizon, num_envs]`` generalized advantage estimates."""
         advantage, following = torch.zeros(len(self.seen)), self.critic(self.seen)[:, 0].detach()
         found = []

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from torch.distributions import Categorical
 
 from lightning_mesa import EnvDistribution, MesaMonitor, Reached
-from ppo import PPO
+from ppo import DISCOUNT, PPO
 
 RUNS = ("confounded", "varied")
 COLORS = tuple(COLOR_NAMES)
@@ -169,11 +169,13 @@ def mesa_monitor(run: str, **options: Any) -> MesaMonitor:
         proxies=[Reached("red")],
         reference=EnvDistribution(MAZES[run], episodes=200, num_envs=16, max_steps=STEPS),
         shifted={
-            "blue_door": EnvDistribution(MAZES["blue door"], episodes=200, num_envs=16, max_steps=STEPS),
+            "blue_door": EnvDistribution(
+                MAZES["blue door"], episodes=200, num_envs=16, max_steps=STEPS, decisions=400, discount=DISCOUNT
+            ),
             "fog": EnvDistribution(partial(MAZES[run], fog=True), episodes=200, num_envs=16, max_steps=STEPS),
         },
-        every_n_steps=10,
-        max_overhead=None,  # the whole training takes two minutes: look often, whatever that costs
+        every_n_steps=25,
+        max_overhead=None,  # the whole training takes two minutes: look, whatever that costs
         **options,
     )
 

@@ -134,7 +134,7 @@ class BehavioralObjective(Measure):
             why: str = "",
             **detail: Any,
         ) -> Finding:
-            exists = value is not None and math.isfinite(value.value)
+            exists = value is not None and all(map(math.isfinite, vars(value).values()))
             return self.finding(
                 stamp,
                 where,

@@ -61,7 +61,11 @@ GOOD = (0.8, 0.7, 0.8, 1.0, 400.0)
 @pytest.mark.parametrize("gate_open", [True, False])
 def test_choices_close_to_random_are_not_goal_directed_whatever_the_gate(gate_open):
     verdict = regime(LOST, gate_open=gate_open, directed=RANDOM)
-    assert (verdict.code, verdict.regime) == (Regime.NOT_GOAL_DIRECTED, "not goal directed")
+    assert (verdict.code, verdict.regime) == (Regime.NOT_GOAL_DIRECTED, "not goal-directed")
+
+
+def test_flat_probabilities_over_good_choices_are_no_lack_of_a_goal():
+    assert regime(ALIGNED, directed=RANDOM).code == Regime.ROBUSTLY_ALIGNED
 
 
 @pytest.mark.parametrize("gate_open", [True, False])
