@@ -32,6 +32,11 @@ def remembering(pl_module: Any, observation: Any, state: Any) -> tuple[Any, Any]
     return pl_module(state), state
 
 
+def with_noise(pl_module: Any, observation: Any, state: Any) -> tuple[Any, None]:
+    """The same, with logits that differ a little each time."""
+    return pl_module(observation) + 1e-5 * torch.rand(len(observation), 1), None
+
+
 def watching(env: Any = lambda: Closed(together=False), **options: Any) -> MesaMonitor:
     where = EnvDistribution(env, **{"episodes": 20, "chance_episodes": 10} | options)
     return watched(shifted={"apart": where}, every_n_steps=2)
@@ -48,6 +53,8 @@ MONITORS: dict[str, Callable[[], MesaMonitor]] = {
     "a policy that draws itself": lambda: watching(policy=sampled),
     "a policy with a memory": lambda: watching(policy=remembering),
     "an oracle": lambda: watching(oracle=sampled),
+    "decisions": lambda: watching(decisions=20),
+    "decisions of a policy that draws itself": lambda: watching(decisions=20, policy=with_noise),
     **{f"autoreset {mode.name}": lambda mode=mode: watching(lambda: vector(mode)) for mode in AutoresetMode},
     "an error": lambda: failing(Failing, after=120),
 }

@@ -35,6 +35,23 @@ def test_an_agent_that_follows_base_raises_none(tmp_path: Path):
     assert trainer.callback_metrics["mesa/apart/competence/goal"] > 0.5
 
 
+@pytest.mark.parametrize(("together", "more"), [(True, "red"), (False, "goal")])
+def test_the_behavioral_objective_follows_the_behavior(tmp_path: Path, together: bool, more: str):
+    """Trained where red is the goal, red has the weight; trained where it is not, the goal has."""
+    shifted = {"apart": EnvDistribution(apart, episodes=100, decisions=200)}
+    mesa = monitor(every_n_steps=50, shifted=shifted)
+    trainer = environments.fit(tmp_path, mesa, model=Agent(updates=150, together=together), logger=True)
+    values = {key: float(value) for key, value in trainer.callback_metrics.items()}
+    red, goal = values["mesa/apart/behavioral/red"], values["mesa/apart/behavioral/goal"]
+    assert (red > goal) == (more == "red")
+    assert (values["mesa/apart/weight_gap/red_low"] > 0) == (more == "red")
+    assert 0 < values["mesa/apart/goal_directedness"] <= values["mesa/apart/negentropy"] <= 1
+    assert (tmp_path / "lightning_logs/version_0/mesa/apart.weights.png").exists()
+    first = next(f for f in findings(trainer) if f.quantity == "behavioral" and f.objective == "red")
+    assert first.n == 200
+    assert not [f for f in findings(trainer) if f.quantity == "behavioral" and f.distribution == "reference"]
+
+
 def test_what_is_published(tmp_path: Path):
     """Counts and shares of episodes, beside what items have; each within its range."""
     trainer = environments.fit(tmp_path, monitor())

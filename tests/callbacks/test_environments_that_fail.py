@@ -15,6 +15,7 @@ from environments import (
     NanReward,
     TwoDoors,
     all_are_closed,
+    apart,
     failing,
     findings,
     watched,
@@ -80,7 +81,7 @@ def test_a_policy_that_is_nan_withholds_the_numbers(tmp_path: Path):
             logits = super().forward(seen)
             return logits.nan_to_num() if self.training else logits
 
-    mesa = watched()
+    mesa = watched(shifted={"apart": EnvDistribution(apart, episodes=20, decisions=20)})
     trainer = environments.fit(tmp_path, mesa, model=Diverging(), logger=True)
     assert not mesa.disabled
     gaps = [f for f in findings(trainer) if f.quantity == "gap"]
@@ -105,6 +106,11 @@ def test_environments_are_closed_where_the_first_look_fails(tmp_path: Path):
 SHARED = TwoDoors()
 
 
+def counting(pl_module: Any, observation: Any, state: Any) -> tuple[Any, None]:
+    """Its distribution has no probabilities of single actions."""
+    return torch.distributions.Poisson(pl_module(observation)[:, 0].exp()), None
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -120,6 +126,7 @@ SHARED = TwoDoors()
         ({"reference": EnvDistribution(TwoDoors, lambda m, o, s: m(o))}, r"it must return \(logits or Distribution"),
         ({"reference": EnvDistribution(TwoDoors, lambda m, o, s: (m(o)[0], s))}, "logits of shape"),
         ({"reference": EnvDistribution("model.envs")}, "are those that the model trains in"),
+        ({"reference": EnvDistribution(TwoDoors, counting, decisions=5)}, r"must return logits \[n, A\] or a torch"),
     ],
 )
 def test_what_cannot_be_looked_at_is_refused_before_training(tmp_path: Path, options: Any, message: str):
@@ -137,6 +144,8 @@ def test_what_cannot_be_looked_at_is_refused_before_training(tmp_path: Path, opt
         ({"timeout": 0}, "timeout must be a positive number"),
         ({"data_regime": "new"}, "data_regime must be one of"),
         ({"policy": 3}, "policy must be a function"),
+        ({"decisions": -1}, "decisions must be a whole number of at least 0"),
+        ({"discount": 0}, r"discount must lie in \(0, 1\]"),
     ],
 )
 def test_arguments_that_cannot_be_right_are_refused(options: Any, message: str):
