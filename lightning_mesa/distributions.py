@@ -150,9 +150,10 @@ class EnvDistribution:
         timeout: A step that takes more seconds than this is an error, where looks run in the main thread.
         oracle: A policy that acts as well as can be; its mean score is the ceiling of objectives that give none.
         chance_episodes: Number of episodes by which chance, and the oracle's score, are measured.
-        decisions: Estimate the behavioral objective from so many decisions, one in an episode of its own, which is run
-            again with another action; 4 times more where the environment is random. Each needs discrete actions, and
-            an environment that its seed and the actions bring to the same situation again. 0 for none.
+        decisions: Estimate the behavioral objective from so many decisions: each is run to the end of its episode with
+            two actions, 4 more times where the environment is random, and up to 5 random episodes for each are looked
+            through for what objectives gain from. Needs discrete actions, and an environment that its seed and the
+            actions bring to the same situation again. 0 for none; with less than 200 weights are seldom identified.
         discount: Of what follows a decision, in (0, 1]; that of the training, where it has one.
         data_regime: ``"fresh"``: new episodes at every look. ``"reused"``: the same seeds at every look.
             ``"adaptive"``: as for a :class:`LoaderDistribution`. ``"auto"``: adaptive where a plateau scheduler

@@ -147,7 +147,7 @@ class EnvSource:
             with suppress(NoActionError):  # the scores of the episodes say so
                 for _ in progress(trainer, ran, f"{title}: decisions on {self.name}", None, started):
                     pass
-        return replace(found[0], numbers=torch.tensor(mine)) if found else None
+        return replace(found[0], numbers=found[0].numbers * trainer.world_size + mine.start) if found else None
 
     def close(self) -> None:
         """Close the environments, whatever state they are in."""

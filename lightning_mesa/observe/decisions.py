@@ -24,7 +24,7 @@ from lightning_mesa.records import Decisions
 EXPLORE = 0.25
 """So often an action is random on the policy's own way to a decision."""
 
-WANDER = 10
+WANDER = 5
 """So many times as many episodes as are needed are wandered through at random, to find what objectives gain from."""
 
 SAME = 1e-3
@@ -150,7 +150,9 @@ def _told(pairs: Tensor, paths: Sequence[Sequence[_Path]], times: Sequence[int],
     n = len(pairs)
     met = [[_there(path, time) for path, time in zip(look, times, strict=False)] for look in paths]
     at = torch.stack(met[0][:n])
-    off = max(float((there.exp() - at[i % n].exp()).abs().max()) for look in met for i, there in enumerate(look))
+    same = all(
+        bool(((there.exp() - at[i % n].exp()).abs() <= SAME).all()) for look in met for i, there in enumerate(look)
+    )
     followed = [[_followed(p, time, discount) for p, time in zip(look, times, strict=True)] for look in looks]
     features = torch.stack([torch.stack([collected for collected, _ in look]) for look in followed])
     offsets = torch.stack([torch.stack([surprisal for _, surprisal in look]) for look in followed])
@@ -162,7 +164,7 @@ def _told(pairs: Tensor, paths: Sequence[Sequence[_Path]], times: Sequence[int],
         offsets.reshape(2, 2, n).transpose(1, 2),
         at.gather(1, pairs),
         1 - entropy / possible.sum(1).double().log().clamp(min=1e-12),
-        None if off <= SAME else "the same seed and actions do not bring an environment to the same situation again",
+        None if same else "the same seed and actions do not bring an environment to the same situation again",
     )
 
 

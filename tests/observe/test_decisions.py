@@ -67,7 +67,7 @@ def decisions(envs: Any, log_p: Tensor, n: int = 120, prefer: Any = None) -> tup
     """The decisions, and how many episodes were run for them."""
     torch.manual_seed(0)
     found: list[Decisions] = []
-    asked = prefer or (lambda seen, state: (log_p[seen[:, 0].long()], state))
+    asked = prefer or partial(_prefer, log_p)
     ran = [*run_decisions(envs, asked, GOALS, range(n), found, discount=DISCOUNT, max_steps=500, timeout=10)]
     envs.close()
     return found[0], ran[-1]
@@ -108,6 +108,25 @@ def test_decisions_are_met_where_objectives_gain_even_if_the_policy_avoids_it():
     right = torch.tensor([[-20.0, 0.0]]).double().log_softmax(1).expand(LENGTH, 2)
     told, _ = decisions(vector(Chain), right)
     assert int((told.features[0, :, 0, 0] > 0).sum()) >= 20
+
+
+def test_where_chance_gains_nothing_only_the_policy_s_own_decisions_are_left():
+    """Half of those that were asked for."""
+
+    class Endless(Chain):
+        def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, bool]]:
+            return self._seen(), 0.0, False, False, {"left": False, "right": False}
+
+    torch.manual_seed(0)
+    found: list[Decisions] = []
+    envs = vector(Endless)
+    asked = partial(_prefer, policy(0.0))
+    _ = [*run_decisions(envs, asked, GOALS, range(8), found, discount=DISCOUNT, max_steps=5, timeout=10)]
+    assert found[0].features.shape == (2, 4, 2, 3)
+
+
+def _prefer(log_p: Tensor, seen: Tensor, state: Any) -> tuple[Tensor, Any]:
+    return log_p[seen[:, 0].long()], state
 
 
 def test_an_environment_that_its_seed_does_not_bring_back_tells_nothing_and_says_so():
