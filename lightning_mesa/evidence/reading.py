@@ -39,6 +39,8 @@ class Conflict:
 class Directedness:
     """How goal-directed choices are, by 95 % limits; each is a share, see ``irl/goal_directedness.py``.
 
+    Without arguments, nothing is known.
+
     Attributes:
         goal_high: Upper limit of goal-directedness towards the listed objectives.
         decided_low: Lower limit of negentropy.
@@ -47,11 +49,11 @@ class Directedness:
         effective: Largest number of effective items that tell base and a proxy apart; None without a proxy.
     """
 
-    goal_high: float
-    decided_low: float
-    decided_high: float
-    explained_high: float
-    effective: float | None
+    goal_high: float = 1.0
+    decided_low: float = 0.0
+    decided_high: float = 1.0
+    explained_high: float = 1.0
+    effective: float | None = None
 
 
 @dataclass(frozen=True)
@@ -184,14 +186,11 @@ def _by_group(findings: Iterable[Finding], quantity: str) -> dict[str, dict[str,
 def _directed(goal: Finding, findings: Iterable[Finding]) -> Directedness:
     here = [f for f in findings if f.distribution == goal.distribution]
     limits = {f.quantity: (f.low, f.high) for f in here if f.low is not None and f.high is not None}
-    unknown = (0.0, 1.0)
-    effective = [f.detail["effective"] for f in here if f.quantity == "weight_gap"]
-    return Directedness(
-        limits.get("goal_directedness", unknown)[1],
-        *limits.get("negentropy", unknown),
-        limits.get("explained", unknown)[1],
-        max(effective, default=None),
+    (_, goal_high), (decided_low, decided_high), (_, explained_high) = (
+        limits.get(what, (0.0, 1.0)) for what in ("goal_directedness", "negentropy", "explained")
     )
+    effective = [f.detail["effective"] for f in here if f.quantity == "weight_gap"]
+    return Directedness(goal_high, decided_low, decided_high, explained_high, max(effective, default=None))
 
 
 def _capability(finding: Finding, competences: Mapping[str, Competence | None]) -> Estimate | None:

@@ -71,13 +71,13 @@ class BehavioralObjective(Measure):
         super().__init__(hypotheses)
         self.names = [objective.name for objective in (hypotheses.base, *hypotheses.proxies)]
         self.choices: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {}  # items, log probabilities, features
-        self.decisions: dict[str, list[tuple[Tensor, Decisions]]] = {}  # numbers, and what they tell
+        self.decisions: dict[str, list[Decisions]] = {}
 
     def update(self, behavior: Behavior) -> None:
         """Add one batch."""
         where, log_p = behavior.distribution, behavior.log_probabilities
         if behavior.decisions is not None:
-            self.decisions.setdefault(where, []).append((behavior.decisions.numbers, behavior.decisions))
+            self.decisions.setdefault(where, []).append(behavior.decisions)
         if log_p is None or not set(self.names) <= behavior.prescribed.keys():
             return
         kept = behavior.items < min(MOST_ITEMS, max(1, MOST_NUMBERS // max(1, log_p.shape[1])))
@@ -105,9 +105,11 @@ class BehavioralObjective(Measure):
                 if (f.quantity, f.distribution, f.objective, f.group) == ("competence", where, base, None)
             ]
             if where in self.choices:
-                findings += self._findings(stamp, where, *_of_items(self.choices[where], self.names))
+                n = sum(len(items) for items, _, _ in self.choices[where])
+                findings += self._findings(stamp, where, _of_items(self.choices[where], self.names), n)
             elif where in self.decisions:
-                findings += self._findings(stamp, where, *_of_decisions(self.decisions[where], self.names))
+                n = sum(len(part.numbers) for part in self.decisions[where])
+                findings += self._findings(stamp, where, _of_decisions(self.decisions[where], self.names), n)
         return findings
 
     def _regret(self, stamp: Stamp, competence: Finding) -> Finding:
@@ -125,14 +127,11 @@ class BehavioralObjective(Measure):
             objective=competence.objective,
         )
 
-    def _findings(self, stamp: Stamp, where: str, known: Estimated | None, reason: str | None, n: int) -> list[Finding]:
+    def _findings(self, stamp: Stamp, where: str, known: Estimated | str, n: int) -> list[Finding]:
+        """What is known, or why nothing is."""
+
         def found(
-            quantity: str,
-            unit: str,
-            value: Average | None,
-            objective: str | None,
-            why: str = "",
-            **detail: Any,
+            quantity: str, unit: str, value: Average | None, objective: str | None, why: str, **detail: Any
         ) -> Finding:
             exists = value is not None and all(map(math.isfinite, vars(value).values()))
             return self.finding(
@@ -144,12 +143,12 @@ class BehavioralObjective(Measure):
                 limits=(value.low, value.high) if value is not None and exists else None,
                 n=n,
                 objective=objective,
-                detail=detail if exists else detail | {"unknown": why or reason or "there is none"},
+                detail=detail if exists else detail | {"unknown": why},
             )
 
         base, *proxies = self.names
-        if known is None:
-            return [found("behavioral", "nats", None, name) for name in self.names]
+        if isinstance(known, str):
+            return [found("behavioral", "nats", None, name, known) for name in self.names]
         fit, sizes = known.fit, known.gram.diagonal().clamp(min=0).sqrt()
         contrasts = torch.eye(len(fit.names), dtype=torch.float64)[: len(self.names)]
         unidentified = "; ".join(fit.unidentified) or "not identified"
@@ -177,16 +176,14 @@ def _average(fit: ObjectiveFit, contrast: Tensor) -> Average:
     return Average(fit.estimate(contrast), *fit.interval(contrast, LEVEL))
 
 
-def _of_items(
-    batches: Sequence[tuple[Tensor, Tensor, Tensor]], names: Sequence[str]
-) -> tuple[Estimated | None, str | None, int]:
-    """The estimate, or why there is none, and the number of items."""
+def _of_items(batches: Sequence[tuple[Tensor, Tensor, Tensor]], names: Sequence[str]) -> Estimated | str:
+    """The estimate, or why there is none."""
     items, log_p, features = (torch.cat(parts) for parts in zip(*batches, strict=True))
     order = items.argsort()  # sums do not depend on who has read which item
     log_p, x = log_p[order].double(), features[order].double()
     unknown = int(log_p.isnan().any(1).sum())
     if unknown:
-        return None, f"{unknown} items have no finite outputs", len(items)
+        return f"{unknown} items have no finite outputs"
     p = log_p.softmax(1)
     available = log_p > -torch.inf
     offset = torch.zeros_like(log_p).masked_fill(~available, -torch.inf)
@@ -194,26 +191,24 @@ def _of_items(
     goal = goal_directedness_of(fit, x, p, offset=offset)
     own = own_lights_regret(p, features[order][..., 0] & available)
     directed = (goal.value, goal.negentropy, goal.explained)
-    return Estimated(fit, gram(one_step_features(x, available)), directed, len(items), own), None, len(items)
+    return Estimated(fit, gram(one_step_features(x, available)), directed, len(items), own)
 
 
-def _of_decisions(
-    parts: Sequence[tuple[Tensor, Decisions]], names: Sequence[str]
-) -> tuple[Estimated | None, str | None, int]:
+def _of_decisions(parts: Sequence[Decisions], names: Sequence[str]) -> Estimated | str:
     """The same from pairs of actions at decisions, and what follows each of them."""
-    order = torch.cat([numbers for numbers, _ in parts]).argsort()
-    features = torch.cat([part.features for _, part in parts], 1)[:, order]
-    offsets = torch.cat([part.offsets for _, part in parts], 1)[:, order]
-    log_p = torch.cat([part.log_probabilities for _, part in parts])[order]
-    decided = torch.cat([part.negentropy for _, part in parts])[order]
+    order = torch.cat([part.numbers for part in parts]).argsort()
+    features = torch.cat([part.features for part in parts], 1)[:, order]
+    offsets = torch.cat([part.offsets for part in parts], 1)[:, order]
+    log_p = torch.cat([part.log_probabilities for part in parts])[order]
+    decided = torch.cat([part.negentropy for part in parts])[order]
     n = len(log_p)
-    reason = next((part.reason for _, part in parts if part.reason is not None), None)
-    if reason is None and n < 2:
-        reason = f"{n} decisions are too few"
-    if reason is None and not all(bool(x.isfinite().all()) for x in (features, offsets, log_p)):
-        reason = "probabilities of 0, or features that are not finite"
-    if reason is not None:
-        return None, reason, n
+    for part in parts:
+        if part.reason is not None:
+            return part.reason
+    if n < 2:
+        return f"{n} decisions are too few"
+    if not all(bool(x.isfinite().all()) for x in (features, offsets, log_p)):
+        return "probabilities of 0, or features that are not finite"
     fit = fit_successor_features(features, offsets, log_p, names=[*names, "a step"])
     goals = fit_successor_features(features[..., :-1], offsets, log_p, names=names)
     if goals.basis.shape[1] == fit.basis.shape[1]:
@@ -225,7 +220,7 @@ def _of_decisions(
     directed = negentropy if math.isnan(explained.value) else _times(explained, negentropy)
     about = features - features.mean(2, keepdim=True)
     inner = torch.einsum("nak,nal->kl", about[0], about[1])[: len(names), : len(names)] / (2 * n)
-    return Estimated(fit, (inner + inner.T) / 2, (directed, negentropy, explained), n, None), None, n
+    return Estimated(fit, (inner + inner.T) / 2, (directed, negentropy, explained), n, None)
 
 
 def _times(first: Average, second: Average) -> Average:
