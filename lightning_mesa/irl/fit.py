@@ -182,7 +182,8 @@ def _complement(basis: Tensor) -> Tensor:
 
 def in_words(direction: Tensor, names: Sequence[str]) -> str:
     """A direction as "a against b", or "a" where it is one feature, or features that only add up to nothing."""
-    direction = direction / direction.abs().max() * direction[direction.abs().argmax()].sign()
+    relative = direction / direction.abs().max()
+    direction = relative * relative[relative.abs() > 0.999][0].sign()  # of equals the first one, whatever the rounding
     more = [name for name, part in zip(names, direction.tolist(), strict=True) if part > 0.05]
     less = [name for name, part in zip(names, direction.tolist(), strict=True) if part < -0.05]
     return " and ".join(more) + (f" against {' and '.join(less)}" if less else "")
