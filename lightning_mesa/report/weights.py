@@ -22,17 +22,17 @@ class Weighed:
     """
 
     step: int
-    weights: Mapping[str, tuple[float, float, float]]
+    weights: Mapping[str, Sequence[float]]
 
 
 def weighed_of(findings: Sequence[Finding]) -> dict[str, Weighed]:
     """The weights on each shifted distribution, from the findings of one look."""
-    found: dict[str, dict[str, tuple[float, float, float]]] = {}
+    found: dict[str, dict[str, list[float]]] = {}
     for f in findings:
         if f.quantity == "behavioral" and f.role == "shifted" and f.objective is not None:
             weights = found.setdefault(f.distribution, {})
             if f.value is not None and f.low is not None and f.high is not None:
-                weights[f.objective] = (f.value, f.low, f.high)
+                weights[f.objective] = [f.value, f.low, f.high]
     return {where: Weighed(findings[0].step, weights) for where, weights in found.items()}
 
 
