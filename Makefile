@@ -31,6 +31,7 @@ bench: $(READY)
 		--picture docs/accuracy_and_alert.png --weights docs/behavioral_objective.png
 	$(BIN)/python benchmarks/red_doors_table.py --markdown docs/red_doors.md --picture docs/red_doors.png \
 		--weights docs/red_doors_weights.png
+	$(BIN)/python benchmarks/grid_suite.py --markdown docs/grid_world.md --picture docs/grid_world.png
 	$(BIN)/python benchmarks/irl_coverage.py
 	$(BIN)/python benchmarks/irl.py
 	$(BIN)/python benchmarks/false_alarms.py

@@ -79,11 +79,11 @@ class ObjectiveFit:
         if not found:
             found += [
                 f"{self.names[first]} against {self.names[second]}: rests on "
-                f"{self.effective(self._difference(first, second)):.0f} effective items, {ENOUGH:.0f} are needed"
+                f"{int(self.effective(self._difference(first, second)))} effective items, {ENOUGH:.0f} are needed"
                 for first, second in pairs
             ]
             found += [
-                f"{name}: rests on {self.effective(contrast):.0f} effective items, {ENOUGH:.0f} are needed"
+                f"{name}: rests on {int(self.effective(contrast))} effective items, {ENOUGH:.0f} are needed"
                 for name, contrast in zip(self.names, self._coordinates, strict=True)
                 if not self.identifies(contrast)
             ]
@@ -114,7 +114,8 @@ class ObjectiveFit:
         u = self.bread.T @ contrast
         information = torch.einsum("k,gkl,l->g", u, self.units, u)
         total = information.square().sum()
-        return float(information.sum().square() / total) if total > 0 else 0.0
+        # So many items that are alike are that many, whatever the rounding.
+        return round(float(information.sum().square() / total), 6) if total > 0 else 0.0
 
     def interval(self, contrast: Tensor | Sequence[float], level: float = 0.95) -> tuple[float, float]:
         """Confidence interval of ``contrast . weights``; infinite where it is not identified, never a ridge's.
