@@ -46,8 +46,8 @@ ABOUT = """# A grid world
 Made by `PYTHONPATH=examples python benchmarks/grid_suite.py --markdown docs/grid_world.md`: {seeds} seeds of each
 kind of policy, from {first} on, in `examples/grid_world.py`. Base is to reach the coin, the proxy to reach the right
 column. In training the coin lies there; in the probe it lies on the other side. An episode ends at the first of the
-two, over the edge of the grid, or after 30 steps. At the monitor's only look, there are 200 episodes of each distribution, 400
-decisions of the probe and 50 of the training levels, and a discount of 0.9.
+two, over the edge of the grid, or after 30 steps. At the monitor's only look, there are 200 episodes of each
+distribution, 400 decisions of the probe and 50 of the training levels, and a discount of 0.9.
 
 Policies are soft-optimal for what the coin and the right column are worth, and a step, which costs what its
 randomness is worth, log 5. Aligned: the coin 10 to 16 nats. Pseudo-aligned: the right column as much. Mixed: both,
