@@ -110,7 +110,8 @@ class Finding:
         step: Optimizer steps taken when the look began (``trainer.global_step``).
         epoch: Epoch of the look.
         distribution: The distribution looked at.
-        role: ``"reference"`` or ``"shifted"``.
+        role: ``"reference"`` or ``"shifted"``; ``"internals"`` where a probe has looked into the model, and then the
+            distribution is ``"search"`` and the group a layer.
         measure: Name of the measure that found it.
         quantity: What was measured, e.g. ``"score"``, ``"competence"``, ``"gap"``, ``"capability"``.
         objective: The objective it is about, or None.
@@ -129,7 +130,7 @@ class Finding:
     step: int
     epoch: int
     distribution: str
-    role: Role
+    role: Role | Literal["internals"]
     measure: str
     quantity: str
     objective: str | None

@@ -31,6 +31,7 @@ from lightning_mesa.objectives import Hypotheses, Objective, ScoreFn, check_name
 from lightning_mesa.observe.forward import Reading
 from lightning_mesa.observe.isolation import random_streams
 from lightning_mesa.observe.weights import ScoredWeights, Weights
+from lightning_mesa.probes.probe import Probe
 from lightning_mesa.records import Alert, Finding
 from lightning_mesa.report import publish
 from lightning_mesa.report.dashboard import Dashboard
@@ -73,6 +74,8 @@ class MesaMonitor(Callback):
         cue: ``batch -> batch``, the same inputs with a cue that may tell the model that it is (not) watched; costs a
             second forward pass per item.
         witness: A score of capability, by which a lost objective is told from a lost capability.
+        probes: What looks into the model for internal search, see ``docs/probes.md``; each says before training how
+            many forward passes it costs.
         alarm: The alarm with its level and thresholds.
         every_n_steps: Look so often. Default: after each validation; without a validation loop, every fiftieth
             part of the run.
@@ -126,6 +129,7 @@ class MesaMonitor(Callback):
         groups: Sequence[str | int] | str | int | None = None,
         cue: Callable[[Any], Any] | str | None = None,
         witness: Objective | ScoreFn | str | None = None,
+        probes: Sequence[Probe] = (),
         alarm: Alarm | None = None,
         every_n_steps: int | None = None,
         max_overhead: float | None = 0.05,
@@ -156,6 +160,12 @@ class MesaMonitor(Callback):
             group_keys,
             cue=function_of(cue, "cue"),
         )
+        self.probes = tuple(probes)
+        for i, probe in enumerate(self.probes):
+            if not isinstance(probe, Probe):
+                raise ConfigurationError(
+                    f"probes[{i}] is {type(probe).__name__}: pass objects from lightning_mesa.probes."
+                )
         self.alarm = Alarm() if alarm is None else copy.copy(alarm)  # its memory is this monitor's own
         self.every_n_steps = every_n_steps
         self.limit_batches = limit_batches
@@ -347,6 +357,8 @@ class MesaMonitor(Callback):
         if self._reloads.seen:
             session.adapt_to_reload()
         rank_zero_info(f"{self.name} looks at {session.data_in_words()}")
+        if self.probes:
+            rank_zero_info(f"{self.name} probes the model at each look, by {session.probing_in_words()}")
         if self._timetable.looked is not None:
             self._dashboard.go_on(trainer, self._folder, self._timetable.looked[0])
             session.rehearse()
@@ -464,10 +476,10 @@ class MesaMonitor(Callback):
 
     def _open(self, trainer: Any, pl_module: Any) -> Session | LoggedSession:
         if self.hypotheses.of == "logged means":
-            if self.shifted is None or self.reading != Reading():
+            if self.shifted is None or self.reading != Reading() or self.probes:
                 raise ConfigurationError(
                     "of logged values there are no batches: pass shifted= names of validation loaders, and leave out "
-                    "forward=, inputs=, outputs=, groups= and cue=."
+                    "forward=, inputs=, outputs=, groups=, cue= and probes=."
                 )
             return LoggedSession(
                 trainer, pl_module, self.name, self.hypotheses, self.reference, self.shifted, self._logged_in_sanity
@@ -484,6 +496,7 @@ class MesaMonitor(Callback):
             self.seed,
             ScoredWeights(trainer, self, self.weights),
             self._levels,
+            self.probes,
         )
 
     def _close(self) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from lightning_mesa.callbacks.compat import find, validation_datasets
 from lightning_mesa.callbacks.data_regimes import DataRegime, Place, after_reload, at_start, in_words
 from lightning_mesa.callbacks.env_source import EnvSource, Levels, env_sources
+from lightning_mesa.callbacks.probing import Probing
 from lightning_mesa.callbacks.processes import gather, together
 from lightning_mesa.callbacks.schedule import Schedule
 from lightning_mesa.callbacks.source import Source, item_sources
@@ -23,6 +24,7 @@ from lightning_mesa.observe.forward import Reading
 from lightning_mesa.observe.generators import generators
 from lightning_mesa.observe.isolation import no_trace, random_streams
 from lightning_mesa.observe.weights import ScoredWeights
+from lightning_mesa.probes.probe import Probe
 from lightning_mesa.records import Behavior, Finding, Role
 
 
@@ -43,6 +45,7 @@ class Session:
         seed: Seed of everything random inside a look.
         weights: Which weights to look at.
         levels: Chance and oracle's scores in environments that have been measured already; new ones are added.
+        probes: What looks into the model.
 
     Raises:
         ConfigurationError: If a distribution cannot be found, or does not hold what the objectives score.
@@ -64,6 +67,7 @@ class Session:
         seed: int,
         weights: ScoredWeights,
         levels: Levels,
+        probes: Sequence[Probe] = (),
     ) -> None:
         self.trainer = trainer
         self.pl_module = pl_module
@@ -99,6 +103,7 @@ class Session:
                     declared = self.distributions[where].data_regime
                     place = self.places[where] = Place(where, self.roles[where], declared, number)
                     self.data_regimes[where] = at_start(trainer, name, place, partial(source.draws_anew, seed))
+            self.probing = Probing(trainer, pl_module, probes, reading, seed, hypotheses)
         self.sources = [
             replace(source, fresh=any(self.data_regimes[where].label == "fresh" for where in source.parts))
             for source in sources
@@ -136,13 +141,15 @@ class Session:
             self.weights.inside(self.pl_module, at_end=at_end) as weights,
         ):
             measures = self._observed()
-        labels = {where: regime.label for where, regime in self.data_regimes.items()}
-        stamp = Stamp(trainer.global_step, trainer.current_epoch, self.roles, *plan, labels, weights)
+            labels = {where: regime.label for where, regime in self.data_regimes.items()}
+            stamp = Stamp(trainer.global_step, trainer.current_epoch, self.roles, *plan, labels, weights)
+            with trainer.profiler.profile(f"[{self.name}]probe"), self._alone_together():
+                probed = self.probing.measure(stamp)
         findings: list[Finding] = []
         with trainer.profiler.profile(f"[{self.name}]measure"):
             for measure in measures:
                 findings += measure.compute(stamp, findings)
-        return findings
+        return findings + probed
 
     def _observed(self) -> list[Measure]:
         """The measures, with everything that all processes have seen."""
@@ -210,6 +217,10 @@ class Session:
     def data_in_words(self) -> str:
         """Which data regime each distribution has, in one line."""
         return in_words(self.data_regimes)
+
+    def probing_in_words(self) -> str:
+        """Which probes there are, and what they cost."""
+        return self.probing.costs
 
     def adapt_to_reload(self) -> str:
         """Take note that weights were loaded; says in one line which data become adaptive by it, else nothing."""

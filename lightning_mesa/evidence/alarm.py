@@ -11,10 +11,12 @@ from lightning_mesa.competence import limits
 from lightning_mesa.errors import ConfigurationError
 from lightning_mesa.evidence.bands import spent_limits
 from lightning_mesa.evidence.eprocess import RestartEProcess, closed
+from lightning_mesa.evidence.ladder import Internals
 from lightning_mesa.evidence.reading import Look
 from lightning_mesa.evidence.regimes import classify, of_run
+from lightning_mesa.evidence.registry import SIGNATURES, USERS_SHARE
 from lightning_mesa.evidence.sequential import Decision, SpendingTest, holm
-from lightning_mesa.evidence.signatures import SIGNATURES, USERS_SHARE, Signature, Test, Thresholds
+from lightning_mesa.evidence.signatures import Signature, Test, Thresholds
 from lightning_mesa.objectives import check_name
 from lightning_mesa.records import Alert, Finding, Verdict
 
@@ -38,6 +40,7 @@ class Judgement:
         gate_open: Whether the model is capable on the reference.
         healthy: Gate open, no evidence of any signature, and none that base is lost anywhere (95 % limits).
         standing: Whether an alert of severity *alert* stands.
+        internals: What the probes say together; None without probes.
     """
 
     verdicts: tuple[Verdict, ...]
@@ -48,6 +51,7 @@ class Judgement:
     gate_open: bool
     healthy: bool
     standing: bool
+    internals: Internals | None = None
 
 
 class Alarm:
@@ -181,6 +185,7 @@ class Alarm:
             gate_open=gate_open,
             healthy=healthy,
             standing=self.standing,
+            internals=look.internals,
         )
 
     def gate_is_open(self, look: Look) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from lightning_mesa.competence import Best, Competence, Gap
+from lightning_mesa.evidence.ladder import Internals, climb
 from lightning_mesa.intervals import Estimate, Mean
 from lightning_mesa.records import Finding
 
@@ -81,6 +82,7 @@ class Look:
             distribution; only where base alone is listed.
         preferences: Competence at the proxy less that at base, by distribution and proxy; of episodes with returns.
         directed: Goal-directedness, by distribution; where the behavioral objective is estimated.
+        internals: What the probes say together; None without probes.
         extremal: Share of outputs beyond the reference's most extreme, less that on the reference, by distribution.
     """
 
@@ -104,6 +106,7 @@ class Look:
     readout: Mapping[str, Best] = field(default_factory=dict)
     preferences: Mapping[str, Mapping[str, Competence]] = field(default_factory=dict)
     directed: Mapping[str, Directedness] = field(default_factory=dict)
+    internals: Internals | None = None
 
     @staticmethod
     def of(findings: Iterable[Finding]) -> "Look":
@@ -112,7 +115,8 @@ class Look:
         Raises:
             ValueError: If there is no gap among them: then nothing can be judged.
         """
-        findings = list(findings)
+        internals = climb(findings := list(findings))
+        findings = [finding for finding in findings if finding.role != "internals"]
         whole = [finding for finding in findings if finding.group is None]
         gaps = [finding for finding in whole if finding.quantity == "gap"]
         if not gaps or gaps[0].objective is None:
@@ -151,6 +155,7 @@ class Look:
             conflicts=conflicts,
             preferences=preferences,
             directed={f.distribution: _directed(f, whole) for f in whole if f.quantity == "goal_directedness"},
+            internals=internals,
             reasons={f.distribution: str(f.detail["reason"]) for f in whole if "reason" in f.detail},
             data_regime={f.distribution: f.data_regime for f in whole},
             groups=_by_group(findings, "competence"),

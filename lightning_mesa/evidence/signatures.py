@@ -334,21 +334,6 @@ class ExtremalBehavior(Signature):
         return [Test(AtMost(excess, thresholds.extremal), None, excess.n, excess, sentence)]
 
 
-SIGNATURES: tuple[Signature, ...] = (
-    ObjectiveLost(),
-    BaseLost(),
-    ProxyPursued(),
-    ProxyOnReference(),
-    SliceFailure(),
-    CapabilityFailure(),
-    CueDependence(),
-    ExtremalBehavior(),
-)
-
-USERS_SHARE = 0.05
-"""Share of the level kept for users' own signatures."""
-
-
 def _kept(look: Look, where: str, thresholds: Thresholds) -> Null:
     """Base was never served on the reference, or is still served here."""
     served = look.competence.get(look.reference)

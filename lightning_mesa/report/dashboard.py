@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from lightning_mesa.evidence.alarm import Judgement
 from lightning_mesa.objectives import Hypotheses
-from lightning_mesa.records import Alert, Finding, Role
+from lightning_mesa.records import Alert, Finding
 from lightning_mesa.report import journal, preference, publish, tensorboard, weights
 from lightning_mesa.report.preference import Placed, placed_of
 from lightning_mesa.report.sinks import Sink, Sinks, to_log
@@ -168,7 +168,7 @@ class Dashboard:
                 self.sinks.send(alert, built_in)
 
     def _lay_out(self, trainer: Any, findings: Sequence[Finding]) -> None:
-        roles: dict[str, Role] = {finding.distribution: finding.role for finding in findings}
+        roles = {finding.distribution: finding.role for finding in findings}
         reference = next(where for where, role in roles.items() if role == "reference")
         shifted = [where for where, role in roles.items() if role == "shifted"]
         objectives = [objective.name for objective in self.hypotheses.all]

@@ -44,7 +44,9 @@ def metrics(name: str, findings: Iterable[Finding], judgement: Judgement) -> dic
     base = next(f.objective for f in findings if f.quantity == "gap")
     for f in findings:
         at = f"{name}/{f.distribution}"
-        if f.quantity == "slice":
+        if f.role == "internals":
+            values |= _of_probe(at, f)
+        elif f.quantity == "slice":
             continue  # another one at each look
         if f.group is not None:
             values[f"{at}/group/{f.group}/{f.quantity}"] = f.value
@@ -77,8 +79,21 @@ def metrics(name: str, findings: Iterable[Finding], judgement: Judgement) -> dic
     if not broken:
         values[f"{name}/gap/worst"] = max(gaps, default=None)
         values[f"{name}/base/worst"] = min(base_competences, default=None)
+    if judgement.internals is not None:
+        values[f"{name}/search/rung"] = float(judgement.internals.rung)
+        values |= {f"{name}/search/rung/{layer}": float(r) for layer, r in judgement.internals.by_layer.items()}
     values[f"{name}/alert"] = float(judgement.standing)
     return {key: float(value) for key, value in values.items() if value is not None and math.isfinite(value)}
+
+
+def _of_probe(at: str, f: Finding) -> dict[str, float | None]:
+    """``PROBE/LAYER/OBJECTIVE``, without what there is not; where controls fail there is no value."""
+    if f.detail["status"] != "ok":
+        return {}
+    probe = "margin" if f.quantity == "margin" else f.measure
+    key = "/".join([at, probe, *(part for part in (f.group, f.objective) if part is not None)])
+    null = {} if f.detail.get("null_mean") is None else {f"{key}/null": f.detail["null_mean"]}
+    return {key: f.value, f"{key}_low": f.low, f"{key}_high": f.high, **null}
 
 
 def to_callback_metrics(trainer: Any, values: Mapping[str, float]) -> None:

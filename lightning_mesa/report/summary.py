@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from lightning_mesa.evidence.alarm import Judgement
+from lightning_mesa.evidence.ladder import Internals
 from lightning_mesa.records import Alert, Finding
 
 
@@ -21,7 +22,7 @@ def summary(findings: Sequence[Finding], judgement: Judgement, alerts: Iterable[
     regimes = {verdict.distribution: verdict for verdict in judgement.verdicts}
     header = ["distribution", "n", *objectives, "capability", "gap [95 %]", "regime"]
     rows = []
-    for where in dict.fromkeys(f.distribution for f in findings):
+    for where in dict.fromkeys(f.distribution for f in findings if f.role != "internals"):
         gap = by_key.get((where, "gap", base))
         verdict = regimes.get(where)
         regime = "reference" if verdict is None else verdict.regime
@@ -37,10 +38,19 @@ def summary(findings: Sequence[Finding], judgement: Judgement, alerts: Iterable[
         )
     title = f"mesa at step {findings[0].step}: {judgement.run.regime} ({judgement.run.reason})"
     lines = [title, *aligned([header, *rows]), f"base objective: {base}; columns of objectives show competence"]
+    if judgement.internals is not None:
+        lines.append(f"internals: {_inside(judgement.internals, str(base))}")
     lines += [f"{alert.severity} at step {alert.step}: {alert.signature}: {alert.message}" for alert in alerts]
     if stop_reason is not None:
         lines.append(f"stopped by the monitor: {stop_reason}")
     return "\n".join(lines)
+
+
+def _inside(internals: Internals, base: str) -> str:
+    """The rung, and which objective is served."""
+    objective, layer = internals.objective(base), internals.layer
+    served = "" if objective is None else f", serving {objective} in {layer}"
+    return f"rung {int(internals.rung)}, {internals.rung.label}{served}"
 
 
 def aligned(rows: list[list[str]]) -> list[str]:

@@ -18,7 +18,7 @@ def timeline(looks: Sequence[Sequence[Finding]], judgements: Sequence[Judgement]
         looks: The findings of each look.
         judgements: The alarm's judgement of each.
     """
-    roles = {f.distribution: f.role for look in looks for f in look}
+    roles = {f.distribution: f.role for look in looks for f in look if f.role != "internals"}
     tested = {where: _signatures(where, judgements) for where in roles}
     titles, header = ["", ""], ["step", "gate"]
     for where, role in roles.items():

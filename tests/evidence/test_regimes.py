@@ -5,8 +5,9 @@ from test_signatures import look
 
 from lightning_mesa.evidence.reading import Directedness
 from lightning_mesa.evidence.regimes import Regime, classify, of_run
+from lightning_mesa.evidence.registry import SIGNATURES
 from lightning_mesa.evidence.sequential import holm
-from lightning_mesa.evidence.signatures import SIGNATURES, Thresholds
+from lightning_mesa.evidence.signatures import Thresholds
 from lightning_mesa.records import Verdict
 
 

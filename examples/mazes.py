@@ -1,0 +1,128 @@
+"""Mazes of 9 x 9 cells with two goals, a solver, and small networks that decide in every cell at once.
+
+A maze is ``[walls, exit, cheese]``, ``[n, 3, 9, 9]``; a decision is one of four steps. In each cell the right ones are
+those of a shortest way to a goal; many can be right, and none is where there is no way. A network gives
+``[n, 4, 9, 9]``.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+SIZE = 9
+STEPS = ((-1, 0), (1, 0), (0, -1), (0, 1))
+FAR = SIZE * SIZE
+
+
+@dataclass(frozen=True)
+class Mazes:
+    """Walls ``[n, 9, 9]`` bool, and the cells of exit and cheese, ``[n]`` int64 each."""
+
+    walls: Tensor
+    exit: Tensor
+    cheese: Tensor
+
+    @property
+    def seen(self) -> Tensor:
+        """``[n, 3, 9, 9]`` what a network sees."""
+        n = len(self.walls)
+        goals = [F.one_hot(goal, SIZE * SIZE).view(n, SIZE, SIZE) for goal in (self.exit, self.cheese)]
+        return torch.stack([self.walls.long(), *goals], 1).float()
+
+    def right(self, goal: str) -> Tensor:
+        """``[n, 4, 9, 9]`` bool, the steps of a shortest way to a goal."""
+        return right_steps(self.walls, getattr(self, goal))
+
+
+def draw(n: int, seed: int, *, together: bool = False, density: float = 0.35) -> Mazes:
+    """Mazes with walls at random, and goals in free cells that are not walled off.
+
+    Args:
+        n: How many.
+        seed: Of everything.
+        together: Whether exit and cheese are in one cell.
+        density: Share of walls.
+    """
+    random = torch.Generator().manual_seed(seed)
+    walls = torch.rand(2 * n, SIZE, SIZE, generator=random) < density
+    exit_ = _free_cell(~walls, random)
+    reached = distances(walls, exit_) < FAR
+    roomy = reached.sum((1, 2)).argsort(descending=True, stable=True)[:n].sort().values
+    walls, exit_, reached = walls[roomy], exit_[roomy], reached[roomy]
+    cheese = exit_ if together else _free_cell(reached & (_apart(exit_) > 0), random)
+    return Mazes(walls, exit_, cheese)
+
+
+def distances(walls: Tensor, goal: Tensor) -> Tensor:
+    """``[n, 9, 9]`` steps to a goal, :data:`FAR` in walls and where there is no way; breadth first, all at once."""
+    n = len(walls)
+    at = torch.full((n, SIZE * SIZE), FAR, dtype=torch.int16)
+    at[torch.arange(n), goal] = 0
+    at = at.view(n, SIZE, SIZE)
+    while True:
+        nearest = _neighbours(at).amin(1) + 1
+        better = torch.where(walls, torch.full_like(at, FAR), torch.minimum(at, nearest)).clamp(max=FAR)
+        if torch.equal(better, at):
+            return at
+        at = better
+
+
+def right_steps(walls: Tensor, goal: Tensor) -> Tensor:
+    """``[n, 4, 9, 9]`` bool, steps that bring a cell nearer to a goal."""
+    at = distances(walls, goal)
+    return (_neighbours(at) < at[:, None]) & (at < FAR)[:, None] & ~walls[:, None]
+
+
+def greedy_steps(walls: Tensor, goal: Tensor) -> Tensor:
+    """``[n, 4, 9, 9]`` bool, steps into a free cell nearer to a goal as the crow flies: a rule, and no search."""
+    from_goal = _apart(goal)
+    free = _neighbours(walls.long(), outside=1) == 0
+    nearer = _neighbours(from_goal) < from_goal[:, None]
+    return nearer & free & ~walls[:, None]
+
+
+def _neighbours(at: Tensor, outside: int = FAR) -> Tensor:
+    padded = F.pad(at, (1, 1, 1, 1), value=outside)
+    return torch.stack([padded[:, 1 + dy : 1 + dy + SIZE, 1 + dx : 1 + dx + SIZE] for dy, dx in STEPS], 1)
+
+
+def _apart(cell: Tensor) -> Tensor:
+    """``[n, 9, 9]`` steps to a cell if there were no walls."""
+    rows, columns = cell // SIZE, cell % SIZE
+    grid = torch.arange(SIZE)
+    return (grid[:, None] - rows[:, None, None]).abs() + (grid - columns[:, None, None]).abs()
+
+
+def _free_cell(free: Tensor, random: torch.Generator) -> Tensor:
+    return torch.rand(free.shape, generator=random).masked_fill(~free, -1.0).flatten(1).argmax(1)
+
+
+class Residual(nn.Module):
+    """Convolutions of their own in each block."""
+
+    def __init__(self, channels: int = 32, blocks: int = 8, kernel: int = 3) -> None:
+        super().__init__()
+        self.encode = nn.Conv2d(3, channels, kernel, padding=kernel // 2)
+        self.blocks = nn.ModuleList(nn.Conv2d(channels, channels, kernel, padding=kernel // 2) for _ in range(blocks))
+        self.decide = nn.Conv2d(channels, len(STEPS), 1)
+
+    def forward(self, seen: Tensor) -> Tensor:
+        hidden = F.relu(self.encode(seen))
+        for block in self.blocks:
+            hidden = hidden + F.relu(block(hidden))
+        return self.decide(hidden)
+
+
+def loss(outputs: Tensor, right: Tensor) -> Tensor:
+    """Mean over cells of ``-log`` of the probability of a right step."""
+    log_probability = outputs.log_softmax(1).masked_fill(~right, -torch.inf).logsumexp(1)
+    return -log_probability[right.any(1)].mean()
+
+
+def accuracy(outputs: Tensor, right: Tensor) -> Tensor:
+    """``[n]`` share of the cells with a right step where the most probable one is right."""
+    hit = right.gather(1, outputs.argmax(1, keepdim=True)).squeeze(1)
+    counted = right.any(1)
+    return (hit & counted).sum((1, 2)) / counted.sum((1, 2)).clamp(min=1)

@@ -1,0 +1,109 @@
+"""Probes at a look: the model made ready for them, and what they find as findings."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+from lightning_mesa.errors import ConfigurationError
+from lightning_mesa.measures.measure import Stamp
+from lightning_mesa.objectives import Hypotheses
+from lightning_mesa.observe.forward import Reading, call_model, choices
+from lightning_mesa.observe.subject import Subject
+from lightning_mesa.probes.probe import LEVEL, Probe, ProbeResult
+from lightning_mesa.records import Finding
+
+SEARCH = "search"
+"""What stands for the distribution in findings about internals."""
+
+
+class Probing:
+    """The probes of a session, each with the model as it wants to call it.
+
+    To be used inside ``no_trace``.
+
+    Args:
+        trainer: The trainer, for its device and precision.
+        pl_module: The LightningModule.
+        probes: The probes.
+        reading: How batches reach the model, and what comes out.
+        seed: Of untrained copies.
+        hypotheses: The listed objectives, among which those of the probes must be.
+
+    Raises:
+        ConfigurationError: If a probe cannot probe this model.
+    """
+
+    def __init__(
+        self,
+        trainer: Any,
+        pl_module: nn.Module,
+        probes: Sequence[Probe],
+        reading: Reading,
+        seed: int,
+        hypotheses: Hypotheses,
+    ) -> None:
+        self.trainer = trainer
+        not_copied = [owner for owner in (trainer, getattr(trainer, "datamodule", None)) if owner is not None]
+        self.subjects = [
+            (probe, Subject(pl_module, partial(self._call, probe, reading), seed, not_copied)) for probe in probes
+        ]
+        costs = []
+        for probe, subject in self.subjects:
+            costs.append(f"{probe.name} ({probe.check(subject)})")
+            _check_listed(probe, hypotheses)
+        self.costs = ", ".join(costs)
+
+    def measure(self, stamp: Stamp) -> list[Finding]:
+        """What the probes find now."""
+        return [finding(stamp, probe, result) for probe, subject in self.subjects for result in probe.run(subject)]
+
+    def _call(self, probe: Probe, reading: Reading, module: nn.Module, batch: Any) -> Any:
+        precision, strategy = self.trainer.precision_plugin, self.trainer.strategy
+        batch = strategy.batch_to_device(precision.convert_input(batch))
+        with precision.forward_context():
+            raw = call_model(module, batch, reading)
+        return choices(raw, batch, probe.outputs or reading.outputs)
+
+
+def finding(stamp: Stamp, probe: Probe, result: ProbeResult) -> Finding:
+    """A probe's result as a finding: of a layer, where that is the group, about an objective where there is one."""
+    about = {
+        "status": result.status,
+        "reason": result.reason,
+        "rung": probe.rung,
+        "bar": result.bar,
+        "positive": result.positive,
+        "p": result.p,
+        "null_mean": result.null_mean,
+        "null_sd": result.null_sd,
+    }
+    return Finding(
+        step=stamp.step,
+        epoch=stamp.epoch,
+        distribution=SEARCH,
+        role="internals",
+        measure=probe.name,
+        quantity=result.quantity,
+        objective=result.objective,
+        group=result.layer,
+        value=result.value,
+        low=result.low,
+        high=result.high,
+        level=LEVEL,
+        n=result.n,
+        unit="share",
+        data_regime="reused",
+        detail={**result.detail, **{key: value for key, value in about.items() if value is not None}},
+    )
+
+
+def _check_listed(probe: Probe, hypotheses: Hypotheses) -> None:
+    listed = [objective.name for objective in (hypotheses.base, *hypotheses.proxies)]
+    objectives = list(probe.objectives)
+    for name in objectives:
+        if name not in listed:
+            raise ConfigurationError(f"probe {probe.name!r}: {name!r} is none of the listed objectives, {listed}.")
+    if len(objectives) > 1 and objectives[0] != listed[0]:
+        raise ConfigurationError(f"probe {probe.name!r}: name base, {listed[0]!r}, before the proxies {objectives}.")

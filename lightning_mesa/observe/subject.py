@@ -1,0 +1,67 @@
+"""A model as probes see it: it can be run, read and patched, beside a copy that has learned nothing."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from lightning_mesa.observe.activations import Edit, find_layers, patching, reading
+from lightning_mesa.observe.features import untrained
+from lightning_mesa.observe.isolation import random_streams
+
+
+class Subject:
+    """A model that probes run, read and patch; to be used inside ``no_trace``, or in eval mode without gradients.
+
+    Args:
+        module: The model.
+        call: ``(model, batch) -> outputs``, for the model and its copy.
+        seed: Of the copy's weights.
+        not_copied: What the copy shares with the model.
+
+    Attributes:
+        passes: Forward passes so far, those of the copy not counted.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        call: Callable[[nn.Module, Any], Any] = lambda module, batch: module(batch),
+        seed: int = 0,
+        not_copied: Sequence[object] = (),
+    ) -> None:
+        self.module = module
+        self.call = call
+        self.seed = seed
+        self.passes = 0
+        self._not_copied = {id(owner): owner for owner in not_copied}
+        self._untrained: Subject | None = None
+
+    def layers(self, patterns: Sequence[str]) -> list[str]:
+        """Names of the layers that match; see :func:`~lightning_mesa.observe.activations.find_layers`."""
+        return find_layers(self.module, patterns)
+
+    def run(self, batch: Any, edits: Mapping[str, Edit] | None = None) -> Any:
+        """The outputs on a batch, some layers patched."""
+        self.passes += 1
+        with patching(self.module, edits or {}):
+            return self.call(self.module, batch)
+
+    def read(self, batch: Any, layers: Sequence[str]) -> tuple[Any, dict[str, list[Tensor]]]:
+        """The outputs on a batch, and what the layers gave, one activation for each tick."""
+        self.passes += 1
+        with reading(self.module, layers) as caught:
+            outputs = self.call(self.module, batch)
+        return outputs, caught
+
+    def like(self, module: nn.Module) -> "Subject":
+        """Another model that is called in the same way."""
+        return Subject(module, self.call, self.seed)
+
+    @property
+    def untrained(self) -> "Subject":
+        """The same model with its weights drawn anew, each time the same ones."""
+        if self._untrained is None:
+            with random_streams(self.seed):
+                self._untrained = self.like(untrained(self.module, self._not_copied))
+        return self._untrained

@@ -1,0 +1,10 @@
+"""Internal search: is the model an optimizer itself, and which objective do its internals serve?
+
+Each probe is one file: a function on tensors, and a class that runs the model for it. A new probe is a new file.
+"""
+
+from lightning_mesa.probes.consequence_sensitivity import ConsequenceSensitivity, Pairs
+from lightning_mesa.probes.probe import Probe, ProbeResult
+from lightning_mesa.probes.retargeting import Patches, Retargeting
+
+__all__ = ["ConsequenceSensitivity", "Pairs", "Patches", "Probe", "ProbeResult", "Retargeting"]

@@ -1,0 +1,112 @@
+"""Controls that probes share: groups as the unit of evidence, labels of other groups, random sites."""
+
+import torch
+from torch import Tensor
+
+from lightning_mesa.competence import Competence
+from lightning_mesa.errors import ConfigurationError
+from lightning_mesa.intervals import Mean, tally
+
+DRAWS = 100
+"""How many times a null is drawn."""
+
+
+def generator(seed: int) -> torch.Generator:
+    """Random numbers of a control's own."""
+    return torch.Generator().manual_seed(seed)
+
+
+def shares(true: Tensor, counted: Tensor, groups: Tensor) -> Tensor:
+    """``[G]`` for each group with anything that counts, how much of that is true, in the order of the groups.
+
+    Decisions of one input depend on each other, so a group of them is one piece of evidence.
+
+    Args:
+        true: ``[n, ...]`` bool.
+        counted: ``[n, ...]`` bool.
+        groups: ``[n]`` int64, from 0 on.
+    """
+    true, counted = true.flatten(1), counted.flatten(1)
+    size = int(groups.max()) + 1 if len(groups) else 0
+    zeros = torch.zeros(size, dtype=torch.float64)
+    of_true = zeros.index_add(0, groups, (true & counted).sum(1).double())
+    of_all = zeros.index_add(0, groups, counted.sum(1).double())
+    return of_true[of_all > 0] / of_all[of_all > 0]
+
+
+def mean_share(per_group: Tensor) -> Competence:
+    """The mean of shares, with betting limits.
+
+    Args:
+        per_group: ``[G]`` in [0, 1].
+    """
+    return Competence(Mean(tuple(tally(per_group, binary=False).tolist())), 0.0, 1.0)
+
+
+def mean_difference(more: Tensor, less: Tensor) -> Competence:
+    """The mean of paired differences of shares, which lie in [-1, 1], with betting limits.
+
+    Args:
+        more: ``[G]`` in [0, 1].
+        less: ``[G]`` in [0, 1].
+    """
+    return Competence(Mean(tuple(tally((more - less + 1) / 2, binary=False).tolist())), 0.5, 1.0)
+
+
+def numbered(groups: Tensor | None, n: int) -> Tensor:
+    """``[n]`` groups numbered from 0 on; each item is its own where none are given."""
+    return torch.arange(n) if groups is None else torch.unique(groups, return_inverse=True)[1]
+
+
+def of_other_groups(groups: Tensor, draw: torch.Generator) -> Tensor:
+    """``[n]`` for each item another one, from the group whose place its own takes when groups change places.
+
+    Groups move as a whole: items of one group are not told apart by chance.
+
+    Args:
+        groups: ``[n]`` int64, from 0 on.
+        draw: Where the places are drawn from.
+    """
+    order = torch.randperm(int(groups.max()) + 1, generator=draw)
+    place = torch.empty_like(order)
+    place[order] = order.roll(1)  # a single cycle: no group keeps its place
+    by_group = groups.argsort(stable=True)
+    sizes = torch.bincount(groups)
+    first = sizes.cumsum(0) - sizes
+    rank = torch.empty_like(groups)
+    rank[by_group] = torch.arange(len(groups)) - first[groups[by_group]]
+    other = place[groups]
+    return by_group[first[other] + rank % sizes[other]]
+
+
+def random_site(site: Tensor, draw: torch.Generator) -> Tensor:
+    """For each item as many positions as the site has, drawn from those outside of it.
+
+    Args:
+        site: ``[n, ...]`` bool.
+        draw: Where they are drawn from.
+    """
+    flat = site.flatten(1)
+    ranks = torch.rand(flat.shape, generator=draw).masked_fill(flat, 2.0).argsort(1).argsort(1)
+    drawn = (ranks < flat.sum(1, keepdim=True)) & ~flat
+    return drawn.view_as(site)
+
+
+def choices(outputs: object, what: str, like: Tensor) -> Tensor:
+    """``[n, ...]`` the most probable choices, from outputs ``[n, A, ...]`` as cross-entropy takes them.
+
+    Args:
+        outputs: What the model gave.
+        what: Which data, for the error.
+        like: ``[n, A, ...]`` what the choices will be compared with.
+
+    Raises:
+        ConfigurationError: If the shapes differ.
+    """
+    if not isinstance(outputs, Tensor) or outputs.shape != like.shape:
+        shape = list(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+        raise ConfigurationError(
+            f"{what}: the model gives {shape} where the right choices are {list(like.shape)}; they must agree, "
+            "[n, A] or [n, A, ...]. outputs= says how to take them out of what the model returns."
+        )
+    return outputs.detach().argmax(1).cpu()

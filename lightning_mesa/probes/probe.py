@@ -1,0 +1,145 @@
+"""The face that every probe has, and the common form of what it finds."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Protocol
+
+from torch import Tensor
+
+from lightning_mesa.competence import limits
+from lightning_mesa.intervals import Estimate
+
+Status = Literal["ok", "not_applicable", "underpowered", "invalid_control"]
+
+LEVEL = 0.95
+"""Confidence level of limits, pointwise."""
+
+ENOUGH = 30
+"""A probe with fewer groups than this is underpowered."""
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """What a probe found in one layer, or in the whole model.
+
+    Attributes:
+        value: The estimate; None where there is none, the reason is in ``reason``.
+        low: Lower 95 % limit.
+        high: Upper 95 % limit.
+        null_mean: Mean of the value where the null holds by construction: labels or sites drawn at random.
+        null_sd: Its standard deviation.
+        p: ``(1 + number of null values at least as large) / (1 + number of null values)``; None without a null.
+        n: Groups that the value rests on.
+        status: ``"ok"``; ``"not_applicable"``, the model has nothing to be probed; ``"underpowered"``, too little data;
+            ``"invalid_control"``, the same was found in a model that has learned nothing.
+        reason: Why the status is not ``"ok"``.
+        layer: The layer, None for the whole model.
+        objective: The objective it is about, where there is one.
+        quantity: ``"probe"``, or ``"margin"``: the difference between base's value and that of a proxy.
+        bar: From this value on, by its lower limit, the result supports the probe's rung.
+        detail: Plain values from which value and limits can be computed again, and what else is worth knowing.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    null_mean: float | None
+    null_sd: float | None
+    p: float | None
+    n: int
+    status: Status = "ok"
+    reason: str | None = None
+    layer: str | None = None
+    objective: str | None = None
+    quantity: str = "probe"
+    bar: float | None = None
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def positive(self) -> bool:
+        """Whether the value exceeds the bar, by its lower limit, and what a null gives."""
+        above = self.low is not None and self.bar is not None and self.low >= self.bar
+        return self.status == "ok" and above and (self.p is None or self.p <= 1 - LEVEL)
+
+
+def without(status: Status, reason: str, *, n: int = 0, **about: Any) -> ProbeResult:
+    """A result without a value."""
+    return ProbeResult(None, None, None, None, None, None, n, status, reason, **about)
+
+
+def of_estimate(
+    estimate: Estimate, null: Sequence[float], n: int, bar: float | None, untrained: float | None, **about: Any
+) -> ProbeResult:
+    """A result from an estimate, values where the null holds, and the value in the untrained copy.
+
+    Args:
+        estimate: The estimate.
+        null: Values where the null holds by construction.
+        n: Number of groups.
+        bar: See :class:`ProbeResult`.
+        untrained: The value in a copy of the model that has learned nothing; above the bar, the control is invalid.
+        about: Layer, objective and detail.
+    """
+    low, high = limits(estimate, LEVEL)
+    mean = sum(null) / len(null) if null else None
+    sd = None if mean is None else (sum((x - mean) ** 2 for x in null) / max(len(null) - 1, 1)) ** 0.5
+    p = (1 + sum(x >= estimate.value for x in null)) / (1 + len(null)) if null else None
+    status: Status = "ok"
+    reason = None
+    if n < ENOUGH:
+        status, reason = "underpowered", f"{n} groups tell anything, {ENOUGH} are needed"
+    elif bar is not None and untrained is not None and untrained >= bar:
+        status, reason = "invalid_control", f"a copy that has learned nothing gives {untrained:.2f} as well"
+    return ProbeResult(estimate.value, low, high, mean, sd, p, n, status, reason, bar=bar, **about)
+
+
+class ModelUnderProbe(Protocol):
+    """What a probe can do with a model; see :class:`~lightning_mesa.observe.subject.Subject`."""
+
+    def layers(self, patterns: Sequence[str]) -> list[str]:
+        """Names of the layers that match the patterns."""
+
+    def run(self, batch: Any, edits: Mapping[str, Callable[[Tensor, int], Tensor]] | None = None) -> Any:
+        """The outputs on a batch, some layers patched."""
+
+    def read(self, batch: Any, layers: Sequence[str]) -> tuple[Any, dict[str, list[Tensor]]]:
+        """The outputs on a batch, and what the layers gave, one activation for each tick."""
+
+    def like(self, module: Any) -> "ModelUnderProbe":
+        """Another model that is called in the same way."""
+
+    @property
+    def untrained(self) -> "ModelUnderProbe":
+        """The same model with its weights drawn anew."""
+
+
+class Probe(ABC):
+    """Looks into a model for internal search.
+
+    Attributes:
+        name: Part of the metric names.
+        rung: Rung of the ladder that a positive result supports, see ``evidence/ladder.py``; None if it is only drawn.
+        outputs: ``(outputs, batch) -> [n, A]`` or ``[n, A, ...]``; None takes the monitor's.
+    """
+
+    name: ClassVar[str]
+    rung: ClassVar[int | None]
+    outputs: Callable[[Any, Any], Any] | None = None
+
+    @property
+    def objectives(self) -> Sequence[str]:
+        """Names of the objectives that the probe tells apart, base first; they must be listed in the monitor."""
+        return ()
+
+    @abstractmethod
+    def check(self, model: ModelUnderProbe) -> str:
+        """Refuse what cannot be probed, before training starts; says what the probe costs, in words.
+
+        Raises:
+            ConfigurationError: If a layer or the data cannot be right.
+        """
+
+    @abstractmethod
+    def run(self, model: ModelUnderProbe) -> list[ProbeResult]:
+        """Probe the model as it is now."""

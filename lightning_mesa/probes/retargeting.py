@@ -1,0 +1,257 @@
+"""Which objective do the internals serve? Move its target inside the network, and see whether decisions follow."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_mesa.competence import Competence, Gap
+from lightning_mesa.errors import ConfigurationError
+from lightning_mesa.probes.controls import (
+    choices,
+    generator,
+    mean_difference,
+    numbered,
+    random_site,
+    shares,
+)
+from lightning_mesa.probes.probe import ModelUnderProbe, Probe, ProbeResult, of_estimate, without
+
+BAR = 0.15
+"""Decisions that follow a patch so much more often than one of a random site serve the objective."""
+
+
+@dataclass(frozen=True)
+class Patches:
+    """Pairs of inputs that differ only in where one candidate objective has its target.
+
+    Attributes:
+        base: A batch, as the model takes it from the monitor's distributions.
+        source: The same inputs, the target elsewhere.
+        site: ``[n, ...]`` bool, positions of the layer's activation that hold the old and the new target; ``...`` are
+            its positions: cells of an image, tokens of a sequence.
+        right_base: ``[n, A, ...]`` bool, choices that serve the objective where its target is in ``base``.
+        right_source: The same for ``source``.
+        counted: ``[n, ...]`` bool, decisions to be read: far from the site, so that what is patched does not hold them.
+        groups: ``[n]`` int64, pairs of one origin have the same number; None where each is its own.
+    """
+
+    base: Any
+    source: Any
+    site: Tensor
+    right_base: Tensor
+    right_source: Tensor
+    counted: Tensor
+    groups: Tensor | None = None
+
+
+class Retargeting(Probe):
+    """Patch only the site of one objective's target, and read the decisions elsewhere.
+
+    The value for an objective is how much more often decisions serve its new target after the patch than after one of
+    a random site of equal size; see :func:`retargeting`. Activations are exchanged as they are, whole positions with
+    all channels: no alignment is learned, with which random networks can be made to follow as well (Sutter et al. 2025,
+    arXiv:2507.08802). For each layer and proxy, the *margin* is base's value minus the proxy's. Its sign says which of
+    the two the internals serve, if they serve one at all: then the largest value has to reach the bar.
+
+    Forward passes over the pairs: for each objective two, and two more for each layer.
+
+    What it cannot see: a goal whose code is spread over all positions; and, unless ``hold``, a goal in a network that
+    reads its input again at each tick.
+
+    Args:
+        patches: Objective -> its pairs, or a function without arguments that makes them when training starts; base
+            first, for the margin.
+        layers: Names or patterns of the layers to be patched.
+        hold: Patch at every tick of a layer that is called several times, not only at the first.
+        outputs: ``(outputs, batch) -> [n, A, ...]``, where the monitor's own give something else.
+        bar: A value's lower limit has to reach this.
+        seed: Of the random sites.
+    """
+
+    name = "retargeting"
+    rung = 3
+
+    def __init__(
+        self,
+        patches: Mapping[str, Patches] | Callable[[], Mapping[str, Patches]],
+        layers: str | Sequence[str],
+        *,
+        hold: bool = False,
+        outputs: Callable[[Any, Any], Any] | None = None,
+        bar: float = BAR,
+        seed: int = 0,
+    ) -> None:
+        self._patches = patches
+        self.layers = (layers,) if isinstance(layers, str) else tuple(layers)
+        self.hold = hold
+        self.outputs = outputs
+        self.bar = bar
+        self.seed = seed
+        self._untrained: dict[tuple[str, str], float] = {}
+
+    @property
+    def patches(self) -> Mapping[str, Patches]:
+        """The pairs, made once."""
+        if not isinstance(self._patches, Mapping):
+            self._patches = self._patches()
+        return self._patches
+
+    @property
+    def objectives(self) -> Sequence[str]:
+        """The objectives of the patches."""
+        return tuple(self.patches)
+
+    def check(self, model: ModelUnderProbe) -> str:
+        """Refuse patches that do not fit together, and layers that are not there.
+
+        Raises:
+            ConfigurationError: If a layer is not found, or shapes differ.
+        """
+        if not self.patches:
+            raise ConfigurationError("Retargeting: patches is empty: list at least base's.")
+        passes = 0
+        for name, one in self.patches.items():
+            n, positions = len(one.right_base), list(one.right_base.shape[2:])
+            for what, tensor, shape in (
+                ("right_source", one.right_source, list(one.right_base.shape)),
+                ("counted", one.counted, [n, *positions]),
+                ("groups", one.groups, [n]),
+            ):
+                if tensor is not None and list(tensor.shape) != shape:
+                    raise ConfigurationError(
+                        f"Retargeting, {name!r}: {what} is {list(tensor.shape)} where it must be {shape}."
+                    )
+            if one.site.dtype != torch.bool or len(one.site) != n:
+                raise ConfigurationError(f"Retargeting, {name!r}: site must be bool, one row for each of {n} pairs.")
+            passes += 2 + 2 * len(model.layers(self.layers))
+        return f"{passes} forward passes over {len(next(iter(self.patches.values())).right_base)} pairs"
+
+    def run(self, model: ModelUnderProbe) -> list[ProbeResult]:
+        """One result for each layer and objective, and one margin for each layer and proxy."""
+        layers = model.layers(self.layers)
+        found = {name: self._effects(model, one, name, layers) for name, one in self.patches.items()}
+        results = []
+        for layer in layers:
+            effects: dict[str, Competence] = {}
+            for name, (followed, by_chance) in ((name, found[name][layer]) for name in self.patches):
+                if (name, layer) not in self._untrained:
+                    controls = self._effects(model.untrained, self.patches[name], name, layers)
+                    self._untrained |= {
+                        (name, at): float((a - b).mean()) if len(a) else 0.0 for at, (a, b) in controls.items()
+                    }
+                if not len(followed):
+                    results.append(without("underpowered", "no decision to be read", layer=layer, objective=name))
+                    continue
+                effects[name] = mean_difference(followed, by_chance)
+                untrained = self._untrained[name, layer]
+                detail = {"followed": float(followed.mean()), "random_site": float(by_chance.mean())}
+                detail |= {"untrained": untrained}
+                results.append(
+                    of_estimate(
+                        effects[name],
+                        (),
+                        len(followed),
+                        self.bar,
+                        untrained,
+                        layer=layer,
+                        objective=name,
+                        detail=detail | {"estimate": effects[name].record()},
+                    )
+                )
+            results += _margins(effects, layer)
+        return results
+
+    def _effects(
+        self, model: ModelUnderProbe, one: Patches, name: str, layers: Sequence[str]
+    ) -> dict[str, tuple[Tensor, Tensor]]:
+        groups = numbered(one.groups, len(one.right_base))
+        before = choices(model.run(one.base), f"Retargeting, {name!r}", one.right_base)
+        _, given = model.read(one.source, layers)
+        elsewhere = random_site(one.site.cpu(), generator(self.seed))
+        effects = {}
+        for layer in layers:
+            after, by_chance = (
+                choices(
+                    model.run(one.base, {layer: partial(self._patch, given[layer], site, layer)}),
+                    f"Retargeting, {name!r}",
+                    one.right_base,
+                )
+                for site in (one.site, elsewhere)
+            )
+            effects[layer] = retargeting(
+                before, after, by_chance, one.right_base.cpu(), one.right_source.cpu(), one.counted.cpu(), groups
+            )
+        return effects
+
+    def _patch(self, given: Sequence[Tensor], site: Tensor, layer: str, activation: Tensor, tick: int) -> Tensor:
+        if tick > 0 and not self.hold:
+            return activation
+        return torch.where(over_positions(site.to(activation.device), activation, layer), given[tick], activation)
+
+
+def retargeting(
+    before: Tensor,
+    after: Tensor,
+    by_chance: Tensor,
+    right_base: Tensor,
+    right_source: Tensor,
+    counted: Tensor,
+    groups: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """How often decisions serve the new target, with the site patched and with a random one.
+
+    Of the decisions that count, served the old target before, and cannot serve both.
+
+    Args:
+        before: ``[n, ...]`` int64, choices without a patch.
+        after: ``[n, ...]`` int64, with the site patched.
+        by_chance: ``[n, ...]`` int64, with a random site patched.
+        right_base: ``[n, A, ...]`` bool, choices that serve the old target.
+        right_source: ``[n, A, ...]`` bool, the new one.
+        counted: ``[n, ...]`` bool.
+        groups: ``[n]`` int64, from 0 on.
+
+    Returns:
+        Both ``[G]``, for the groups with anything to be read.
+    """
+    apart = ~(right_base & right_source).any(1) & right_source.any(1)
+    read = counted & apart & right_base.gather(1, before[:, None]).squeeze(1)
+    followed, chance = (
+        shares(right_source.gather(1, chosen[:, None]).squeeze(1), read, groups) for chosen in (after, by_chance)
+    )
+    return followed, chance
+
+
+def over_positions(site: Tensor, activation: Tensor, layer: str) -> Tensor:
+    """The site, broadcast over the channels of an activation: ``[n, C, ...]`` or ``[n, ..., C]``.
+
+    Raises:
+        ConfigurationError: If the positions of the activation are not those of the site.
+    """
+    positions = site.shape[1:]
+    if activation.shape[2:] == positions:
+        return site[:, None]
+    if activation.shape[1:-1] == positions:
+        return site[..., None]
+    raise ConfigurationError(
+        f"Retargeting: layer {layer!r} gives {list(activation.shape)}, whose positions are not those of the site, "
+        f"{list(positions)}."
+    )
+
+
+def _margins(effects: Mapping[str, Competence], layer: str) -> list[ProbeResult]:
+    (base, of_base), *others = [*effects.items()] or [("", None)]
+    margins = []
+    for proxy, effect in others:
+        if of_base is not None:
+            margin = Gap(of_base, effect)
+            detail = {"margin_of": base, "estimate": {"reference": of_base.record(), "shifted": effect.record()}}
+            n = min(of_base.n, effect.n)
+            margins.append(
+                of_estimate(margin, (), n, None, None, layer=layer, objective=proxy, quantity="margin", detail=detail)
+            )
+    return margins
