@@ -138,7 +138,7 @@ def _findings(path: Path) -> Iterator[Finding]:
             raise ConfigurationError(f"{where} is no finding: {str(error).partition('() ')[2] or error}.") from error
         if finding.role not in (*get_args(Role), "internals"):
             raise ConfigurationError(
-                f"{where}: the role {finding.role!r} is not known; it must be {' or '.join(get_args(Role))}, or internals."
+                f"{where}: the role {finding.role!r} is not known; it must be {', '.join(get_args(Role))} or internals."
             )
         if isinstance(finding.step, bool) or not isinstance(finding.step, int) or not isinstance(finding.detail, dict):
             raise ConfigurationError(f"{where} is no finding: its step must be a whole number, its detail an object.")

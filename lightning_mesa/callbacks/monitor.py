@@ -164,7 +164,7 @@ class MesaMonitor(Callback):
         for i, probe in enumerate(self.probes):
             if not isinstance(probe, Probe):
                 raise ConfigurationError(
-                    f"probes[{i}] is {type(probe).__name__}: pass objects from lightning_mesa.probes."
+                    f"probes[{i}] is {type(probe).__name__}, and no probe of lightning_mesa.probes."
                 )
         self.alarm = Alarm() if alarm is None else copy.copy(alarm)  # its memory is this monitor's own
         self.every_n_steps = every_n_steps
@@ -357,8 +357,6 @@ class MesaMonitor(Callback):
         if self._reloads.seen:
             session.adapt_to_reload()
         rank_zero_info(f"{self.name} looks at {session.data_in_words()}")
-        if self.probes:
-            rank_zero_info(f"{self.name} probes the model at each look, by {session.probing_in_words()}")
         if self._timetable.looked is not None:
             self._dashboard.go_on(trainer, self._folder, self._timetable.looked[0])
             session.rehearse()

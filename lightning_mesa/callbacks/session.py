@@ -215,12 +215,9 @@ class Session:
             )
 
     def data_in_words(self) -> str:
-        """Which data regime each distribution has, in one line."""
-        return in_words(self.data_regimes)
-
-    def probing_in_words(self) -> str:
-        """Which probes there are, and what they cost."""
-        return self.probing.costs
+        """Which data regime each distribution has, and what probes cost."""
+        probes = f"; probes the model by {self.probing.costs}" if self.probing.costs else ""
+        return in_words(self.data_regimes) + probes
 
     def adapt_to_reload(self) -> str:
         """Take note that weights were loaded; says in one line which data become adaptive by it, else nothing."""

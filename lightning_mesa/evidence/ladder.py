@@ -85,9 +85,9 @@ class Internals:
 def climb(findings: Iterable[Finding]) -> Internals | None:
     """The ladder at one look; None without probes.
 
-    A rung is reached by a positive result of one of its probes: a value whose lower limit reaches the probe's bar, above
-    what the null gives, with valid controls. Rung 3 is reached only if rung 2 is, where that has been tried; rung 4 only
-    if rung 3 is. What is decodable alone never carries more than rung 1, whatever else is positive.
+    A rung is reached by a positive result of one of its probes: a value whose lower limit reaches the probe's bar,
+    above what the null gives, with valid controls. Rung 3 is reached only if rung 2 is, where that has been tried; rung
+    4 only if rung 3 is. What is decodable alone never carries more than rung 1, whatever else is positive.
 
     Args:
         findings: All findings of the look.

@@ -35,8 +35,8 @@ def find_layers(module: nn.Module, patterns: Sequence[str]) -> list[str]:
         open_ones = [name for name in matched if name not in hidden]
         if not open_ones:
             raise ConfigurationError(
-                f"layer {matched[0]!r} is compiled with {hidden[matched[0]]!r}: a hook inside it would have it compiled "
-                "again. Name a module around it, or one that torch.compile(...) returned."
+                f"layer {matched[0]!r} is compiled with {hidden[matched[0]]!r}: a hook inside it would have it "
+                "compiled again. Name a module around it, or one that torch.compile(...) returned."
             )
         found |= dict.fromkeys(open_ones)
     order = {name: i for i, name in enumerate(names)}
@@ -116,7 +116,7 @@ def _with_tensor(output: Any, new: Tensor) -> Any:
     if isinstance(output, Mapping):
         key = next(key for key, value in output.items() if isinstance(value, Tensor))
         changed = output.copy() if hasattr(output, "copy") else dict(output)
-        changed[key] = new  # type: ignore[index]
+        changed[key] = new
         return changed
     position = next(i for i, value in enumerate(output) if isinstance(value, Tensor))
     return type(output)([*output[:position], new, *output[position + 1 :]])

@@ -137,7 +137,11 @@ class ConsequenceSensitivity(Probe):
             )
             null.append(float(by_chance.mean() - moved.mean()))
         gap = Gap(mean_share(followed), mean_share(moved))
-        detail = {"followed": float(followed.mean()), "moved": float(moved.mean()), "untrained": self._untrained}
+        detail: dict[str, Any] = {
+            "followed": float(followed.mean()),
+            "moved": float(moved.mean()),
+            "untrained": self._untrained,
+        }
         detail |= {"estimate": {"reference": gap.reference.record(), "shifted": gap.shifted.record()}}
         return [of_estimate(gap, null, n, self.bar, self._untrained, detail=detail)]
 

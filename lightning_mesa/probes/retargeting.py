@@ -162,7 +162,7 @@ class Retargeting(Probe):
                         detail=detail | {"estimate": effects[name].record()},
                     )
                 )
-            results += _margins(effects, layer)
+            results += _margins(effects, self.objectives[0], layer)
         return results
 
     def _effects(
@@ -243,14 +243,13 @@ def over_positions(site: Tensor, activation: Tensor, layer: str) -> Tensor:
     )
 
 
-def _margins(effects: Mapping[str, Competence], layer: str) -> list[ProbeResult]:
-    (base, of_base), *others = [*effects.items()] or [("", None)]
+def _margins(effects: Mapping[str, Competence], base: str, layer: str) -> list[ProbeResult]:
     margins = []
-    for proxy, effect in others:
-        if of_base is not None:
-            margin = Gap(of_base, effect)
-            detail = {"margin_of": base, "estimate": {"reference": of_base.record(), "shifted": effect.record()}}
-            n = min(of_base.n, effect.n)
+    for proxy, effect in effects.items():
+        if proxy != base and base in effects:
+            margin = Gap(effects[base], effect)
+            detail = {"estimate": {"reference": effects[base].record(), "shifted": effect.record()}}
+            n = min(effects[base].n, effect.n)
             margins.append(
                 of_estimate(margin, (), n, None, None, layer=layer, objective=proxy, quantity="margin", detail=detail)
             )
