@@ -41,7 +41,7 @@ class MesaObjective(Signature):
             if look.internals is not None and (inside := _served(look.internals, behavior.proxy)) is not None:
                 sentence = (
                     f"{behavior.sentence} So do its internals: moving the target of {behavior.proxy!r} inside the "
-                    "model moves decisions, more than moving base's does. This is consistent with internal search for it."
+                    "model moves decisions, more than moving base's does: consistent with internal search for it."
                 )
                 null = AnyOf(behavior.null, inside)
                 tests.append(Test(null, behavior.proxy, behavior.n, behavior.effect, sentence))
