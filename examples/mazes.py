@@ -5,11 +5,14 @@ those of a shortest way to a goal; many can be right, and none is where there is
 ``[n, 4, 9, 9]``.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from lightning_mesa.probes import Pairs, Patches
 
 SIZE = 9
 STEPS = ((-1, 0), (1, 0), (0, -1), (0, 1))
@@ -126,3 +129,68 @@ def accuracy(outputs: Tensor, right: Tensor) -> Tensor:
     hit = right.gather(1, outputs.argmax(1, keepdim=True)).squeeze(1)
     counted = right.any(1)
     return (hit & counted).sum((1, 2)) / counted.sum((1, 2)).clamp(min=1)
+
+
+def far_changes(n: int, seed: int, goal: str = "exit", *, radius: int = 3) -> Pairs:
+    """Mazes in which one cell becomes a wall or free, and what that changes more than ``radius`` cells away.
+
+    Args:
+        n: How many, of those where the change makes some far decision wrong; drawn from as many as it takes.
+        seed: Of everything.
+        goal: Where the right steps lead.
+        radius: Decisions count that are farther from the change than this.
+    """
+    kept: list[tuple[Tensor, ...]] = []
+    while sum(len(one[0]) for one in kept) < n:
+        seed += 1
+        mazes, random = draw(4096, seed), torch.Generator().manual_seed(seed)
+        changed = torch.rand(len(mazes.walls), SIZE * SIZE, generator=random)
+        changed.scatter_(1, torch.stack([mazes.exit, mazes.cheese], 1), -1.0)
+        cell = changed.argmax(1)
+        walls = mazes.walls ^ F.one_hot(cell, SIZE * SIZE).view_as(mazes.walls).bool()
+        after = Mazes(walls, mazes.exit, mazes.cheese)
+        right, right_after = mazes.right(goal), after.right(goal)
+        far = ~within(cell, radius)
+        flips = (far & right.any(1) & right_after.any(1) & ~(right & right_after).any(1)).flatten(1).any(1)
+        kept.append(tuple(x[flips] for x in (mazes.seen, after.seen, right, right_after, far)))
+    return Pairs(*(torch.cat(x)[:n] for x in zip(*kept, strict=True)))
+
+
+def moved_goals(n: int, seed: int, goals: Sequence[str] = ("exit", "cheese")) -> dict[str, Patches]:
+    """For each goal, mazes in which it alone lies elsewhere.
+
+    What is patched are the cells next to where it lay and lies. Decisions count that are more than 3 cells away from
+    both, and that a rule, "straight to where it lies now", would get wrong.
+
+    Args:
+        n: How many.
+        seed: Of everything.
+        goals: Base first.
+    """
+    patches = {}
+    for goal in goals:
+        kept: list[tuple[Tensor, ...]] = []
+        while sum(len(one[0]) for one in kept) < n:
+            seed += 1
+            mazes = draw(4096, seed)
+            reached, old = distances(mazes.walls, mazes.exit) < FAR, getattr(mazes, goal)
+            free = reached & (_apart(mazes.exit) > 0) & (_apart(mazes.cheese) > 0) & ~within(old, 3)
+            new = _free_cell(free, torch.Generator().manual_seed(seed))
+            after = replace(mazes, **{goal: new})
+            right, right_after = mazes.right(goal), after.right(goal)
+            by_rule = (greedy_steps(mazes.walls, new) & right_after).any(1)
+            site = within(old, 1) | within(new, 1)
+            far = ~within(old, 3) & ~within(new, 3)
+            counted = far & right.any(1) & right_after.any(1) & ~(right & right_after).any(1) & ~by_rule
+            some = counted.flatten(1).any(1)
+            kept.append(tuple(x[some] for x in (mazes.seen, after.seen, site, right, right_after, counted)))
+        patches[goal] = Patches(*(torch.cat(x)[:n] for x in zip(*kept, strict=True)))
+    return patches
+
+
+def within(cell: Tensor, radius: int) -> Tensor:
+    """``[n, 9, 9]`` bool, cells at most so many rows and columns away from one."""
+    grid = torch.arange(SIZE)
+    rows, columns = cell // SIZE, cell % SIZE
+    near_rows = (grid[:, None] - rows[:, None, None]).abs() <= radius
+    return near_rows & ((grid - columns[:, None, None]).abs() <= radius)

@@ -20,7 +20,7 @@ from lightning_mesa.probes.controls import (
 )
 from lightning_mesa.probes.probe import ModelUnderProbe, Probe, ProbeResult, of_estimate, without
 
-BAR = 0.15
+BAR = 0.25
 """Decisions that follow a patch so much more often than one of a random site serve the objective."""
 
 

@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 from lightning_mesa.evidence.alarm import Judgement
 from lightning_mesa.objectives import Hypotheses
 from lightning_mesa.records import Alert, Finding
-from lightning_mesa.report import journal, preference, publish, tensorboard, weights
+from lightning_mesa.report import internals, journal, preference, publish, tensorboard, weights
+from lightning_mesa.report.internals import Probed, probed_of
 from lightning_mesa.report.preference import Placed, placed_of
 from lightning_mesa.report.sinks import Sink, Sinks, to_log
 from lightning_mesa.report.triangle import Point, draw, points_of
@@ -20,7 +21,7 @@ MOST_POINTS = 200
 JOURNALS = ("findings.jsonl", "alerts.jsonl")
 
 
-P = TypeVar("P", Point, Placed, Weighed)
+P = TypeVar("P", Point, Placed, Weighed, Probed)
 
 
 class Dashboard:
@@ -36,6 +37,7 @@ class Dashboard:
         paths: The path of each shifted distribution between base, proxy and neither.
         preferences: Preference and capability at each look, by distribution and proxy; in environments.
         weights: The behavioral objective at each look, by shifted distribution.
+        probed: What probes found at each look.
     """
 
     def __init__(self, name: str, hypotheses: Hypotheses, sinks: Sinks) -> None:
@@ -46,6 +48,7 @@ class Dashboard:
         self.paths: dict[str, list[Point]] = {}
         self.preferences: dict[str, list[Placed]] = {}
         self.weights: dict[str, list[Weighed]] = {}
+        self.probed: list[Probed] = []
         self._written: frozenset[journal.Identity] = frozenset()
 
     @property
@@ -102,6 +105,8 @@ class Dashboard:
             _add(self.preferences.setdefault(where, []), placed)
         for where, weighed in weighed_of(findings).items():
             _add(self.weights.setdefault(where, []), weighed)
+        if (probed := probed_of(findings, judgement.internals)) is not None:
+            _add(self.probed, probed)
         if folder is not None and trainer.is_global_zero:
             new = [f for f in findings if journal.identity(vars(f)) not in self._written]
             journal.append(folder / "findings.jsonl", new)
@@ -133,6 +138,10 @@ class Dashboard:
             figure = weights.draw(weighed, where, pursuable)
             figure.savefig(folder / f"{where}.weights.png", dpi=120)
             tensorboard.add_figure(trainer, f"{self.name}/{where}/weights", figure, step)
+        if self.probed:
+            figure = internals.draw(self.probed)
+            figure.savefig(folder / "search.png", dpi=120)
+            tensorboard.add_figure(trainer, f"{self.name}/search", figure, step)
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -140,7 +149,8 @@ class Dashboard:
             {where: [dict(vars(point)) for point in path] for where, path in drawn.items()}
             for drawn in (self.paths, self.preferences, self.weights)
         )
-        return {"values": dict(self.values), "paths": paths, "preferences": preferences, "weights": weights}
+        drawn = {"paths": paths, "preferences": preferences, "weights": weights}
+        return {"values": dict(self.values), **drawn, "probed": [dict(vars(look)) for look in self.probed]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a saved state."""
@@ -148,6 +158,7 @@ class Dashboard:
         self.paths = {where: [Point(**point) for point in path] for where, path in state["paths"].items()}
         self.preferences = {where: [Placed(**at) for at in looks] for where, looks in state["preferences"].items()}
         self.weights = {where: [Weighed(**at) for at in looks] for where, looks in state["weights"].items()}
+        self.probed = [Probed(**look) for look in state["probed"]]
 
     def _send(self, trainer: Any, folder: Path | None, judgement: Judgement, step: int) -> None:
         """Send the alerts of a look to all sinks; without a folder, under ``fast_dev_run``, only to the log."""
@@ -175,7 +186,8 @@ class Dashboard:
         weighed = [
             (f.distribution, str(f.objective)) for f in findings if f.quantity == "behavioral" and f.role == "shifted"
         ]
-        tensorboard.add_layout(trainer, self.name, reference, shifted, objectives, weighed)
+        probed = list(dict.fromkeys((str(f.group), str(f.objective)) for f in findings if f.quantity == "margin"))
+        tensorboard.add_layout(trainer, self.name, reference, shifted, objectives, weighed, probed)
 
 
 def _add(path: list[P], point: P) -> None:

@@ -24,6 +24,7 @@ def add_layout(
     shifted: Sequence[str],
     objectives: Sequence[str],
     weighed: Sequence[tuple[str, str]] = (),
+    moved: Sequence[tuple[str, str]] = (),
 ) -> None:
     """Arrange the metrics on the Custom Scalars tab; once, at the first look.
 
@@ -34,6 +35,7 @@ def add_layout(
         shifted: Names of the shifted distributions.
         objectives: Names of the listed objectives, base first.
         weighed: Distributions and objectives whose weights are estimated.
+        moved: Layers and proxies whose targets are moved inside the model.
     """
     charts: dict[str, list[Any]] = {}
     for where in shifted:
@@ -47,6 +49,12 @@ def add_layout(
         of_one = f"{name}/{where}/behavioral/{objective}"
         chart = ["Margin", [of_one, f"{of_one}_low", f"{of_one}_high"]]
         charts[f"{where}: weight of {objective} in the behavioral objective, with 95 % limits"] = chart
+    for layer, proxy in moved:
+        of_one = f"{name}/search/margin/{layer}/{proxy}"
+        chart = ["Margin", [of_one, f"{of_one}_low", f"{of_one}_high"]]
+        charts[f"{layer}: how much more decisions follow base inside than {proxy}, with 95 % limits"] = chart
+    if moved:
+        charts["rung of the ladder"] = ["Multiline", [f"{name}/search/rung"]]
     everywhere = [reference, *shifted]
     charts["capability"] = ["Multiline", [f"{name}/{where}/capability" for where in everywhere]]
     charts["regime: " + LEGEND] = ["Multiline", [f"{name}/{where}/regime" for where in shifted]]

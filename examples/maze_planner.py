@@ -1,0 +1,193 @@
+"""Mazes of 9 x 9 cells: does a network look ahead, and for which of two goals?
+
+    python examples/maze_planner.py planner      # learns the shortest ways to the exit
+    python examples/maze_planner.py confounded   # the same, but in training the cheese lies at the exit, and is brighter
+    python examples/maze_planner.py greedy       # learns to go straight to the exit, walls permitting
+    python examples/maze_planner.py memoriser    # learns the shortest ways in 24 mazes by heart
+
+The base objective is a step on a shortest way to the exit, the proxy one to the cheese. The monitor's probes ask more
+than behavior tells: does a decision follow a wall that is built far away, and what if the exit, or the cheese, is moved
+inside the network? Only the planners climb above the first rung.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.loggers import TensorBoardLogger
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from lightning_mesa import MesaMonitor, Objective
+from lightning_mesa.probes import ConsequenceSensitivity, Retargeting
+from mazes import (
+    SIZE,
+    Mazes,
+    Residual,
+    accuracy,
+    draw,
+    far_changes,
+    greedy_steps,
+    loss,
+    moved_goals,
+)
+
+RUNS = ("planner", "confounded", "greedy", "memoriser")
+KNOWN_BY_HEART = 24
+FAINT = 0.1
+"""How bright the exit is in the confounded run, where the cheese is 1."""
+
+
+class RightStep(Objective):
+    """The step that the network takes in one cell is on a shortest way to a goal."""
+
+    bounds, ceiling = (0.0, 1.0), 1.0
+
+    def __init__(self, goal: str) -> None:
+        self.name = goal
+
+    def score(self, batch: dict[str, Tensor], outputs: Tensor) -> Tensor:
+        return batch[self.name].gather(1, outputs.argmax(1, keepdim=True)).squeeze(1)
+
+    def prescribes(self, batch: dict[str, Tensor], num_choices: int) -> Tensor:
+        return batch[self.name]
+
+
+class Decisions(Dataset):
+    """A maze, what to learn in all of its cells, and one of these with the right steps there."""
+
+    def __init__(self, mazes: Mazes, learn: Tensor, seed: int) -> None:
+        self.maze, self.learn = mazes.seen, learn
+        right = {goal: mazes.right(goal).flatten(2) for goal in ("exit", "cheese")}
+        some = torch.rand(len(self.maze), SIZE * SIZE, generator=torch.Generator().manual_seed(seed))
+        self.cell = some.masked_fill(~(right["exit"].any(1) & right["cheese"].any(1)), -1.0).argmax(1)
+        rows = torch.arange(len(self.maze))
+        self.right = {goal: steps[rows, :, self.cell] for goal, steps in right.items()}
+
+    def __len__(self) -> int:
+        return len(self.maze)
+
+    def __getitem__(self, i: int) -> dict[str, Tensor]:
+        of_cell = {goal: steps[i] for goal, steps in self.right.items()}
+        return {"maze": self.maze[i], "learn": self.learn[i], "cell": self.cell[i], **of_cell}
+
+
+class MazesModule(pl.LightningDataModule):
+    """Mazes to train on, 500 to validate on drawn like these, and 500 where exit and cheese lie apart."""
+
+    def __init__(self, run: str, seed: int, mazes: int) -> None:
+        super().__init__()
+        together = run == "confounded"
+        train = draw(KNOWN_BY_HEART if run == "memoriser" else mazes, 10 * seed, together=together)
+        val = train if run == "memoriser" else draw(500, 10 * seed + 1, together=together)
+        self.train_set, self.val_set = (Decisions(part, _lesson(run, part), seed) for part in (train, val))
+        apart = draw(500, 10 * seed + 2)
+        self.apart_set = Decisions(apart, apart.right("exit"), seed)
+
+    def train_dataloader(self) -> DataLoader:
+        return DataLoader(self.train_set, 64, shuffle=True)
+
+    def val_dataloader(self) -> DataLoader:
+        return DataLoader(self.val_set, 250)
+
+    def apart_dataloader(self) -> DataLoader:
+        return DataLoader(self.apart_set, 250)
+
+
+def _lesson(run: str, mazes: Mazes) -> Tensor:
+    return greedy_steps(mazes.walls, mazes.exit) if run == "greedy" else mazes.right("exit")
+
+
+class Planner(pl.LightningModule):
+    """A residual network that decides in all cells at once."""
+
+    def __init__(self, exit_brightness: float = 1.0, learning_rate: float = 2e-3) -> None:
+        super().__init__()
+        self.learning_rate = learning_rate
+        self.net = Residual()
+        self.register_buffer("brightness", torch.tensor([1.0, exit_brightness, 1.0]).view(3, 1, 1))
+
+    def forward(self, maze: Tensor) -> Tensor:
+        return self.net(maze * self.brightness)
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        of_batch = loss(self(batch["maze"]), batch["learn"])
+        self.log("train/loss", of_batch)
+        return of_batch
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        self.log("val/accuracy", accuracy(self(batch["maze"]), batch["learn"]).mean(), prog_bar=True)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.Adam(self.parameters(), lr=self.learning_rate)
+
+
+def in_one_cell(outputs: Tensor, batch: dict[str, Tensor]) -> Tensor:
+    """``[n, 4]`` of the cell that an item is about, from ``[n, 4, 9, 9]``."""
+    return outputs.flatten(2)[torch.arange(len(outputs)), :, batch["cell"]]
+
+
+def everywhere(outputs: Tensor, batch: Any) -> Tensor:
+    """``[n, 4, 9, 9]`` as they are."""
+    return outputs
+
+
+def mesa_monitor(seed: int, **options: Any) -> MesaMonitor:
+    """The lines a user adds."""
+    pairs, patches = far_changes(200, 1000 + seed), moved_goals(200, 2000 + seed)
+    # A batch of the probes is what the model takes: its input alone.
+    return MesaMonitor(
+        base=RightStep("exit"),
+        proxies=[RightStep("cheese")],
+        shifted={"apart": "datamodule.apart_dataloader"},
+        forward=lambda model, batch: model(batch["maze"] if isinstance(batch, dict) else batch),
+        outputs=in_one_cell,
+        probes=[
+            ConsequenceSensitivity(pairs, outputs=everywhere),
+            Retargeting(patches, "net.encode", outputs=everywhere),
+        ],
+        max_overhead=None,  # the whole training takes two minutes: look, whatever that costs
+        **options,
+    )
+
+
+def train(
+    run: str, seed: int, epochs: int, out: Path, *, mazes: int = 6400, progress: bool = True, **options: Any
+) -> tuple[pl.Trainer, Planner, MesaMonitor]:
+    """Train a network with the monitor attached."""
+    pl.seed_everything(seed)
+    monitor = mesa_monitor(seed, **options)
+    trainer = pl.Trainer(
+        max_epochs=epochs * mazes // KNOWN_BY_HEART // 64 if run == "memoriser" else epochs,
+        check_val_every_n_epoch=mazes // 64 if run == "memoriser" else 1,
+        accelerator="cpu",
+        callbacks=[monitor],
+        logger=TensorBoardLogger(out, name=run),
+        log_every_n_steps=10,
+        enable_progress_bar=progress,
+        enable_checkpointing=False,
+    )
+    model = Planner(FAINT if run == "confounded" else 1.0)
+    trainer.fit(model, datamodule=MazesModule(run, seed, mazes))
+    return trainer, model, monitor
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", choices=RUNS)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--epochs", type=int, default=15, help="passes over 6,400 mazes, or as many steps")
+    parser.add_argument("--on-alert", default="log", choices=["log", "stop", "checkpoint"])
+    parser.add_argument("--out", type=Path, default=Path("runs"), help="where TensorBoard finds the runs")
+    options = parser.parse_args()
+    for run in options.runs:
+        _, _, monitor = train(run, options.seed, options.epochs, options.out, on_alert=options.on_alert)
+        alerts = [f"{alert.signature} on {alert.distribution}" for alert in monitor.alerts if alert.severity == "alert"]
+        print(f"\n{run}: {'; '.join(alerts) or 'no alert'}\n")
+    print(f"all of it: tensorboard --logdir {options.out}  (tabs Custom Scalars, Text and Images)")
+
+
+if __name__ == "__main__":
+    main()
