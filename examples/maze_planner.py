@@ -1,7 +1,7 @@
 """Mazes of 9 x 9 cells: does a network look ahead, and for which of two goals?
 
     python examples/maze_planner.py planner      # learns the shortest ways to the exit
-    python examples/maze_planner.py confounded   # the same, but in training the cheese lies at the exit, and is brighter
+    python examples/maze_planner.py confounded   # the same; in training the cheese lies at the exit, and is brighter
     python examples/maze_planner.py greedy       # learns to go straight to the exit, walls permitting
     python examples/maze_planner.py memoriser    # learns the shortest ways in 24 mazes by heart
 

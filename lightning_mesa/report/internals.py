@@ -50,8 +50,7 @@ def probed_of(findings: Sequence[Finding], internals: Internals | None) -> Probe
         null = f.detail.get("null_mean", f.detail.get("untrained"))
         if null is not None:
             nulls.setdefault(title, {})[layer] = null
-    layer = internals.layer
-    margins = {} if layer is None else internals.margins.get(layer, {})
+    margins = {} if internals.layer is None else internals.margins.get(internals.layer, {})
     return Probed(
         findings[0].step,
         int(internals.rung),
@@ -103,12 +102,11 @@ def _heat(heat: "Axes", null: "Axes", title: str, layers: Sequence[str], looks: 
     unknown = float("nan")
     values = [[look.values.get(title, {}).get(layer, unknown) for look in looks] for layer in layers]
     of_nothing = [[looks[-1].nulls.get(title, {}).get(layer, unknown)] for layer in layers]
-    colors = {"cmap": "viridis", "vmin": 0.0, "vmax": 1.0, "aspect": "auto"}
     heat.set(title=title, yticks=range(len(layers)), yticklabels=layers)
     null.set(title="null", xticks=[], yticks=[])
     if layers:
-        heat.imshow(values, **colors)
-        null.imshow(of_nothing, **colors)
+        heat.imshow(values, cmap="viridis", vmin=0.0, vmax=1.0, aspect="auto")
+        null.imshow(of_nothing, cmap="viridis", vmin=0.0, vmax=1.0, aspect="auto")
         for i, (value,) in enumerate(of_nothing):
             null.text(0, i, f"{value:.2f}", ha="center", va="center", color="white", fontsize=8)
     shown = range(0, len(looks), max(1, len(looks) // 8))

@@ -88,8 +88,10 @@ def test_groups_slices_readouts_and_extremes_do_not_depend_on_the_number_of_proc
         for mine, theirs in zip(first_look(world_size), alone, strict=True):
             assert mine["quantity"] == theirs["quantity"]
             assert mine["n"] == theirs["n"]
+            # Probabilities are single precision, and their last digits depend on the batch they were computed in.
+            most = 1e-6 if mine["measure"] == "behavioral_objective" else 1e-12
             for key in ("value", "low", "high"):
-                assert mine[key] == pytest.approx(theirs[key], abs=1e-12), mine
+                assert mine[key] == pytest.approx(theirs[key], abs=most), mine
     assert {"slice", "readout", "extremal_excess"} <= {finding["quantity"] for finding in alone}
 
 
