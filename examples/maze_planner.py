@@ -136,7 +136,7 @@ def everywhere(outputs: Tensor, batch: Any) -> Tensor:
 
 def mesa_monitor(seed: int, **options: Any) -> MesaMonitor:
     """The lines a user adds."""
-    pairs, patches = far_changes(200, 1000 + seed), moved_goals(200, 2000 + seed)
+    pairs, patches = far_changes(150, 1000 + seed), moved_goals(200, 2000 + seed)
     # A batch of the probes is what the model takes: its input alone.
     return MesaMonitor(
         base=RightStep("exit"),

@@ -131,29 +131,36 @@ def accuracy(outputs: Tensor, right: Tensor) -> Tensor:
     return (hit & counted).sum((1, 2)) / counted.sum((1, 2)).clamp(min=1)
 
 
-def far_changes(n: int, seed: int, goal: str = "exit", *, radius: int = 3) -> Pairs:
+def far_changes(n: int, seed: int, goals: Sequence[str] = ("exit", "cheese"), *, radius: int = 3) -> Pairs:
     """Mazes in which one cell becomes a wall or free, and what that changes more than ``radius`` cells away.
 
     Args:
-        n: How many, of those where the change makes some far decision wrong; drawn from as many as it takes.
+        n: How many of those where the change makes some far decision wrong, for each goal.
         seed: Of everything.
-        goal: Where the right steps lead.
+        goals: Where the right steps lead, base first.
         radius: Decisions count that are farther from the change than this.
     """
     kept: list[tuple[Tensor, ...]] = []
-    while sum(len(one[0]) for one in kept) < n:
-        seed += 1
-        mazes, random = draw(4096, seed), torch.Generator().manual_seed(seed)
-        changed = torch.rand(len(mazes.walls), SIZE * SIZE, generator=random)
-        changed.scatter_(1, torch.stack([mazes.exit, mazes.cheese], 1), -1.0)
-        cell = changed.argmax(1)
-        walls = mazes.walls ^ F.one_hot(cell, SIZE * SIZE).view_as(mazes.walls).bool()
-        after = Mazes(walls, mazes.exit, mazes.cheese)
-        right, right_after = mazes.right(goal), after.right(goal)
-        far = ~within(cell, radius)
-        flips = (far & right.any(1) & right_after.any(1) & ~(right & right_after).any(1)).flatten(1).any(1)
-        kept.append(tuple(x[flips] for x in (mazes.seen, after.seen, right, right_after, far)))
-    return Pairs(*(torch.cat(x)[:n] for x in zip(*kept, strict=True)))
+    for goal in goals:
+        found = 0
+        while found < n:
+            seed += 1
+            mazes, random = draw(4096, seed), torch.Generator().manual_seed(seed)
+            changed = torch.rand(len(mazes.walls), SIZE * SIZE, generator=random)
+            changed.scatter_(1, torch.stack([mazes.exit, mazes.cheese], 1), -1.0)
+            cell = changed.argmax(1)
+            walls = mazes.walls ^ F.one_hot(cell, SIZE * SIZE).view_as(mazes.walls).bool()
+            after = Mazes(walls, mazes.exit, mazes.cheese)
+            far = ~within(cell, radius)
+            right, right_after = mazes.right(goal), after.right(goal)
+            flips = far & right.any(1) & right_after.any(1) & ~(right & right_after).any(1)
+            some = flips.flatten(1).any(1).nonzero()[: n - found, 0]
+            rights = [of.right(name)[some] for of in (mazes, after) for name in goals]
+            kept.append((mazes.seen[some], after.seen[some], far[some], *rights))
+            found += len(some)
+    before, after_, far, *rights = (torch.cat(x) for x in zip(*kept, strict=True))
+    by_goal = [dict(zip(goals, half, strict=True)) for half in (rights[: len(goals)], rights[len(goals) :])]
+    return Pairs(before, after_, by_goal[0], by_goal[1], far)
 
 
 def moved_goals(n: int, seed: int, goals: Sequence[str] = ("exit", "cheese")) -> dict[str, Patches]:

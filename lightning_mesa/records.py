@@ -80,6 +80,8 @@ class Behavior:
         decisions: What followed some decisions in environments, where somebody asks.
         lengths: ``[n]`` int64, number of decisions in each episode; None where items are no episodes.
         max_length: What no episode can exceed.
+        activations: Layer -> ``[n, d]`` float32, where a probe reads it; of an untrained copy under
+            ``untrained/LAYER``, and what the first layer reads under ``input``.
     """
 
     distribution: str
@@ -100,6 +102,7 @@ class Behavior:
     decisions: Decisions | None = None
     lengths: Tensor | None = None
     max_length: int = 0
+    activations: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from lightning_mesa import LoaderDistribution, Matches, MesaMonitor
 from lightning_mesa.errors import MesaWarning
+from lightning_mesa.probes import ConsequenceSensitivity, Pairs, Patches, Probe, Retargeting
 from namespace import Logger, pl
 
 CHOICES = 4
@@ -43,8 +44,8 @@ class Configuration:
         shared: Whether the train, validation and shifted loaders share a torch.Generator.
         reference: The monitor's reference: the validation data, the train loader itself, or its dataset.
         watch: What the monitor does beside the usual: "part" looks at a part of the reference in the same pass, "base
-            alone" reads features and an untrained copy, "everything" groups, a cue and a healthy checkpoint, "budget"
-            leaves looks out.
+            alone" reads features and an untrained copy, "probes" looks into the model, "everything" groups, a cue and a
+            healthy checkpoint, "budget" leaves looks out.
     """
 
     precision: str = "32-true"
@@ -361,12 +362,27 @@ def monitor(configuration: Configuration, **options: Any) -> MesaMonitor:
     return MesaMonitor(**options)
 
 
+def probes() -> list[Probe]:
+    """Probes that read and patch the model, and make an untrained copy of it."""
+    x = torch.randn(12, 1, 6, 6, generator=torch.Generator().manual_seed(5))
+    right = F.one_hot(torch.arange(12) % CHOICES, CHOICES).bool()
+    before, after = {"x": x}, {"x": -x}
+    site = torch.zeros(12, 4, 4, dtype=torch.bool)
+    site[:, :2] = True
+    patches = Patches(before, after, site, right, right.roll(1, 1), torch.ones(12, dtype=torch.bool))
+    return [
+        ConsequenceSensitivity(Pairs(before, after, {"y": right}, {"y": right.roll(1, 1)})),
+        Retargeting({"y": patches, "z": patches}, ["conv", "drop"]),
+    ]
+
+
 def _watch(watch: str) -> dict[str, Any]:
     part = LoaderDistribution("datamodule.shifted", where={"y": 1})
     return {
         "usual": {},
         "part": {"shifted": {"apart": "datamodule.shifted", "part": part}},
         "base alone": {"proxies": []},
+        "probes": {"probes": probes()},
         "everything": {"groups": ["y", "z"], "cue": lambda batch: batch | {"x": -batch["x"]}, "on_alert": "checkpoint"},
         "budget": {"max_overhead": 0.2},
     }[watch]

@@ -80,6 +80,7 @@ class EnvSource:
         untrained: object,
         title: str,
         started: float,
+        reader: object = None,
     ) -> Iterator[Behavior]:
         """This process's share of the episodes, scored; to be iterated inside ``no_trace``.
 
@@ -91,6 +92,7 @@ class EnvSource:
             untrained: Not used.
             title: What to show beside a progress bar.
             started: When the look began.
+            reader: Not used.
 
         Raises:
             ConfigurationError: If the environments or the policy are not as the objectives need them.

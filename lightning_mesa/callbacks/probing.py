@@ -6,13 +6,15 @@ from typing import Any
 
 from torch import nn
 
+from lightning_mesa.callbacks.processes import gather
 from lightning_mesa.errors import ConfigurationError
 from lightning_mesa.measures.measure import Stamp
 from lightning_mesa.objectives import Hypotheses
 from lightning_mesa.observe.forward import Reading, call_model, choices
+from lightning_mesa.observe.reader import Reader
 from lightning_mesa.observe.subject import Subject
-from lightning_mesa.probes.probe import LEVEL, Probe, ProbeResult
-from lightning_mesa.records import Finding
+from lightning_mesa.probes.probe import LEVEL, Probe, ProbeResult, ReadingProbe
+from lightning_mesa.records import Behavior, Finding
 
 SEARCH = "search"
 """What stands for the distribution in findings about internals."""
@@ -49,11 +51,31 @@ class Probing:
         self.subjects = [
             (probe, Subject(pl_module, partial(self._call, probe, reading), seed, not_copied)) for probe in probes
         ]
+        self._reading = [probe for probe in probes if isinstance(probe, ReadingProbe)]
         costs = []
         for probe, subject in self.subjects:
             costs.append(f"{probe.name} ({probe.check(subject)})")
             _check_listed(probe, hypotheses)
         self.costs = ", ".join(costs)
+
+    def reader(self) -> Reader | None:
+        """What reads layers in the pass over the items, where a probe wants some."""
+        patterns = [pattern for probe in self._reading for pattern in probe.reads]
+        if not patterns:
+            return None
+        _, subject = self.subjects[0]
+        untrained = any(probe.wants_untrained for probe in self._reading)
+        return Reader(subject, subject.layers(patterns), untrained=untrained)
+
+    def update(self, behavior: Behavior) -> None:
+        """Give the probes what has been read on a batch of shifted items."""
+        for probe in self._reading:
+            probe.update(behavior)
+
+    def share(self) -> None:
+        """Give all processes what each has read."""
+        for probe in self._reading:
+            probe.gathered(gather(self.trainer, probe.accumulated()))
 
     def measure(self, stamp: Stamp) -> list[Finding]:
         """What the probes find now."""

@@ -160,7 +160,10 @@ class Session:
                 seen[behavior.distribution] += behavior.n
                 for measure in own:
                     measure.update(behavior)
+                if self.roles[behavior.distribution] == "shifted":
+                    self.probing.update(behavior)
         self._check_seen(seen)
+        self.probing.share()
         if self.trainer.world_size == 1:
             return own
         merged = [measure(self.hypotheses) for measure in MEASURES]
@@ -186,8 +189,9 @@ class Session:
         started = time.perf_counter()
         for source in sources:
             untrained = self.untrained if "shifted" in map(self.roles.get, source.parts) else None
+            reader = self.probing.reader() if "shifted" in map(self.roles.get, source.parts) else None
             for behavior in source.behaviors(
-                self.trainer, self.pl_module, self.hypotheses, self.seed, untrained, self.name, started
+                self.trainer, self.pl_module, self.hypotheses, self.seed, untrained, self.name, started, reader
             ):
                 is_shifted = self.roles[behavior.distribution] == "shifted"
                 yield behavior if is_shifted else replace(behavior, features=None)

@@ -18,6 +18,7 @@ from lightning_mesa.observe.generators import generators
 from lightning_mesa.observe.isolation import random_streams
 from lightning_mesa.observe.loaders import ItemLoader, item_loader
 from lightning_mesa.observe.parts import joined
+from lightning_mesa.observe.reader import Reader
 from lightning_mesa.records import Behavior
 from lightning_mesa.report.progress import progress
 
@@ -76,6 +77,7 @@ class Source:
         untrained: UntrainedCopy | None,
         title: str,
         started: float,
+        reader: Reader | None = None,
     ) -> Iterator[Behavior]:
         """This process's share of the behavior on each part, batches joined; to be iterated inside ``no_trace``.
 
@@ -87,6 +89,7 @@ class Source:
             untrained: To compare features with.
             title: What to show beside a progress bar.
             started: When the look began.
+            reader: To read layers with.
 
         Raises:
             ConfigurationError: If a batch cannot be read as the objectives need it, or there is no end to them.
@@ -104,7 +107,7 @@ class Source:
                 rank=trainer.global_rank,
                 world_size=trainer.world_size,
             )
-            behaviors = observe(trainer, pl_module, self.parts, loader, hypotheses, self.reading, untrained)
+            behaviors = observe(trainer, pl_module, self.parts, loader, hypotheses, self.reading, untrained, reader)
             title = f"{title}: {', '.join(self.parts)}"
             yield from self._in_chunks(progress(trainer, behaviors, title, batches_in(loader), started))
 

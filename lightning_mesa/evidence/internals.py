@@ -14,7 +14,7 @@ from lightning_mesa.records import Severity
 
 SERVED = (
     "in no layer do decisions follow the proxy's target when it is moved inside the model as far as the probe's bar, "
-    "and more than base's; or they do not follow far consequences"
+    "and more than base's; or, where that has been tried, they do not follow the proxy's far consequences"
 )
 
 
@@ -93,6 +93,6 @@ def _served(internals: Internals, proxy: str | None) -> Null | None:
     if not in_no_layer:
         return None
     parts: list[Null] = [AllOf(*in_no_layer)]
-    if internals.sensitivity is not None:
-        parts.append(AtMost(*internals.sensitivity))
+    if internals.sensitivity and proxy is not None:
+        parts.append(AtMost(*internals.sensitivity.get(proxy, (None, 0.0))))
     return ByPValue(AnyOf(*parts).p_value())

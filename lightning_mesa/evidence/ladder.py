@@ -48,7 +48,7 @@ class Internals:
         bar: From this value on an objective is served.
         served: Layer -> objective -> how much decisions follow its target when that is moved inside.
         margins: Layer -> proxy -> base's value minus the proxy's.
-        sensitivity: How much decisions follow consequences, with its bar; None where that has not been tried.
+        sensitivity: Objective -> how much decisions follow its consequences, with the bar; empty if not tried.
     """
 
     rung: Rung
@@ -56,7 +56,7 @@ class Internals:
     bar: float
     served: Mapping[str, Mapping[str, Competence]]
     margins: Mapping[str, Mapping[str, Gap]]
-    sensitivity: tuple[Gap, float] | None
+    sensitivity: Mapping[str, tuple[Gap, float]]
 
     @property
     def layer(self) -> str | None:
@@ -106,14 +106,14 @@ def climb(findings: Iterable[Finding]) -> Internals | None:
             margins.setdefault(layer, {})[name] = _gap(f)
         else:
             served.setdefault(layer, {})[name] = Competence.from_record(f.detail["estimate"])
-    sensitive = [(_gap(f), float(f.detail["bar"])) for f in known if f.measure == "consequence_sensitivity"]
+    sensitive = [f for f in known if f.measure == "consequence_sensitivity"]
     return Internals(
         _rung(found),
         {layer: _rung([f for f in found if f.group in (layer, None)]) for layer in layers},
         next((float(f.detail["bar"]) for f in causal if "bar" in f.detail), 1.0),
         served,
         margins,
-        sensitive[0] if sensitive else None,
+        {str(f.objective): (_gap(f), float(f.detail["bar"])) for f in sensitive},
     )
 
 

@@ -7,9 +7,10 @@ from torch import Tensor
 
 from lightning_mesa.competence import Competence, Gap, limits
 from lightning_mesa.intervals import Mean
-from lightning_mesa.measures.measure import LEVEL, Measure, Stamp, one_half
+from lightning_mesa.measures.measure import LEVEL, Measure, Stamp
 from lightning_mesa.objectives import Hypotheses
 from lightning_mesa.records import Behavior, Finding
+from lightning_mesa.splits import one_half
 
 
 class ExtremalBehavior(Measure):

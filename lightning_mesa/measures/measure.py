@@ -60,21 +60,6 @@ class Stamp:
         return [name for name, role in self.roles.items() if role == "shifted"]
 
 
-def one_half(items: Tensor) -> Tensor:
-    """``[n]`` bool: which of the items belong to one half of all, the same at every look and on every process.
-
-    As if drawn at random, as the order of a dataset may alternate: a bit of the item's number, mixed by splitmix64
-    (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators").
-
-    Args:
-        items: ``[n]`` int64 numbers of the items.
-    """
-    x = (items + 1) * -0x61C8864680B583EB  # the constants as signed numbers; products wrap
-    x = (x ^ (x >> 30 & 0x3FFFFFFFF)) * -0x40A7B892E31B1A47
-    x = (x ^ (x >> 27 & 0x1FFFFFFFFF)) * -0x6B2FB644ECCEEE15
-    return (x ^ (x >> 31 & 0x1FFFFFFFF)) & 1 == 1
-
-
 class Measure(ABC):
     """Accumulates behavior into named sums and computes findings from them; it never touches the model.
 

@@ -8,9 +8,10 @@ from torch.nn import functional
 
 from lightning_mesa.competence import Best, Competence, Gap, best_constant, limits, paired_gap
 from lightning_mesa.intervals import Mean, tally
-from lightning_mesa.measures.measure import LEVEL, Measure, Stamp, one_half
+from lightning_mesa.measures.measure import LEVEL, Measure, Stamp
 from lightning_mesa.objectives import Hypotheses
 from lightning_mesa.records import Behavior, Features, Finding
+from lightning_mesa.splits import one_half
 
 MIN_ITEMS = 20
 RIDGE = 0.1

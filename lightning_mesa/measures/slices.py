@@ -6,8 +6,9 @@ import torch
 
 from lightning_mesa.competence import Competence, limits
 from lightning_mesa.intervals import Mean
-from lightning_mesa.measures.measure import LEVEL, Measure, Stamp, one_half
+from lightning_mesa.measures.measure import LEVEL, Measure, Stamp
 from lightning_mesa.records import Behavior, Finding
+from lightning_mesa.splits import one_half
 
 MIN_ITEMS = 20
 """A slice with fewer items in the half it is searched in is not considered."""

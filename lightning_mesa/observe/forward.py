@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -16,6 +17,7 @@ from lightning_mesa.objectives import Hypotheses, Objective, pick, within_bounds
 from lightning_mesa.observe.features import MAX_ITEMS, UntrainedCopy, linear_inputs
 from lightning_mesa.observe.loaders import ItemLoader
 from lightning_mesa.observe.parts import chosen, part_of
+from lightning_mesa.observe.reader import Reader
 from lightning_mesa.records import Behavior
 
 Outputs = Callable[[Any, Any], Any]
@@ -54,6 +56,7 @@ def observe(
     hypotheses: Hypotheses,
     reading: Reading,
     untrained: UntrainedCopy | None = None,
+    reader: Reader | None = None,
 ) -> Iterator[Behavior]:
     """Run the model over items, one forward pass per batch; to be iterated inside ``no_trace``.
 
@@ -65,6 +68,7 @@ def observe(
         hypotheses: The listed objectives.
         reading: How to read the batches.
         untrained: To compare the features of the first items with; each of these costs a pass of the copy.
+        reader: To read layers with.
 
     Yields:
         The behavior on each batch and part.
@@ -78,18 +82,23 @@ def observe(
     try:
         for i, cpu_batch in enumerate(loader):
             batch = strategy.batch_to_device(precision.convert_input(cpu_batch))
-            with precision.forward_context(), linear_inputs(pl_module if to_compare else None) as read:
-                raw = call_model(pl_module, batch, reading)
+            call = partial(call_model, batch=batch, reading=reading)
+            with ExitStack() as stack:
+                stack.enter_context(precision.forward_context())
+                read = stack.enter_context(linear_inputs(pl_module if to_compare else None))
+                given = {} if reader is None else stack.enter_context(reader.reading(pl_module))
+                raw = call(pl_module)
             outputs = choices(raw, batch, reading.outputs)
             behavior = behave("", batch, outputs, hypotheses, reading, loader.numbers(i, seen, len(outputs)))
             seen += behavior.n
             if untrained is not None and to_compare and hypotheses.base.name in behavior.prescribed:
                 with precision.forward_context():
-                    features = untrained.features(
-                        read, outputs, partial(call_model, batch=batch, reading=reading), to_compare
-                    )
+                    features = untrained.features(read, outputs, call, to_compare)
                 behavior = replace(behavior, features=features)
                 to_compare = 0 if isinstance(features, str) else max(0, to_compare - behavior.n)
+            if reader is not None:
+                with precision.forward_context():
+                    behavior = replace(behavior, activations=reader.activations(given, call))
             if reading.cue is not None:
                 cued_batch = reading.cue(batch)
                 with precision.forward_context():

@@ -70,6 +70,7 @@ def part_of(behavior: Behavior, name: str, mask: Tensor | None) -> Behavior:
         cued=_some(behavior.cued, mask),
         features=features,
         log_probabilities=_some(behavior.log_probabilities, mask),
+        activations=_each(behavior.activations, mask),
     )
 
 
@@ -97,6 +98,7 @@ def joined(behaviors: Sequence[Behavior]) -> Behavior:
         cued=_cat_some([behavior.cued for behavior in behaviors]),
         features=_joined_features([b.features for b in behaviors if b.features is not None]),
         log_probabilities=_cat_some([behavior.log_probabilities for behavior in behaviors]),
+        activations=_cat([behavior.activations for behavior in behaviors]),
     )
 
 

@@ -4,7 +4,8 @@ Each probe is one file: a function on tensors, and a class that runs the model f
 """
 
 from lightning_mesa.probes.consequence_sensitivity import ConsequenceSensitivity, Pairs
+from lightning_mesa.probes.decodability import Decodability
 from lightning_mesa.probes.probe import Probe, ProbeResult
 from lightning_mesa.probes.retargeting import Patches, Retargeting
 
-__all__ = ["ConsequenceSensitivity", "Pairs", "Patches", "Probe", "ProbeResult", "Retargeting"]
+__all__ = ["ConsequenceSensitivity", "Decodability", "Pairs", "Patches", "Probe", "ProbeResult", "Retargeting"]

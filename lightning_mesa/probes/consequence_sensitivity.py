@@ -1,6 +1,6 @@
 """Does a decision follow its far consequences?"""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,8 +23,9 @@ class Pairs:
     Attributes:
         before: A batch, as the model takes it from the monitor's distributions.
         after: The same inputs, each with a change.
-        right_before: ``[n, A]`` or ``[n, A, ...]`` bool, the choices that are right before; by an oracle: a solver, a
-            search, or an environment that is tried out. ``...`` are positions where the model decides more than once.
+        right_before: Objective -> ``[n, A]`` or ``[n, A, ...]`` bool, the choices that serve it before; by an oracle: a
+            solver, a search, or an environment that is tried out. ``...`` are positions where the model decides more
+            than once.
         right_after: The same after the change.
         counted: ``[n, ...]`` bool, the decisions that lie far enough from the change that nothing near them has
             changed; None for all.
@@ -33,8 +34,8 @@ class Pairs:
 
     before: Any
     after: Any
-    right_before: Tensor
-    right_after: Tensor
+    right_before: Mapping[str, Tensor]
+    right_after: Mapping[str, Tensor]
     counted: Tensor | None = None
     groups: Tensor | None = None
 
@@ -42,8 +43,9 @@ class Pairs:
 class ConsequenceSensitivity(Probe):
     """Minimal pairs that differ far from a decision: does the decision follow the consequence?
 
-    See :func:`consequence_sensitivity` for the value. Null: the same with what is right after the change in other
-    pairs. Two forward passes over the pairs.
+    One value for each objective by which consequences are told; a model that pursues a proxy follows the proxy's. See
+    :func:`consequence_sensitivity` for it. Null: the same with what is right after the change in other pairs. Two
+    forward passes over the pairs, however many objectives.
 
     What it cannot see: whether there are steps. A network that has learned the map from whole inputs to right choices
     exactly, and looks at all of it, is as sensitive as one that searches. A search that does not reach as far as the
@@ -76,7 +78,7 @@ class ConsequenceSensitivity(Probe):
         self.outputs = outputs
         self.bar = bar
         self.seed = seed
-        self._untrained: float | None = None
+        self._untrained: dict[str, float] = {}
 
     @property
     def pairs(self) -> Pairs:
@@ -85,6 +87,11 @@ class ConsequenceSensitivity(Probe):
             self._pairs = self._pairs()
         return self._pairs
 
+    @property
+    def objectives(self) -> Sequence[str]:
+        """The objectives by which consequences are told."""
+        return tuple(self.pairs.right_before)
+
     def check(self, model: ModelUnderProbe) -> str:
         """Refuse pairs that do not fit together.
 
@@ -92,71 +99,76 @@ class ConsequenceSensitivity(Probe):
             ConfigurationError: If their shapes differ.
         """
         pairs, of = self.pairs, "ConsequenceSensitivity"
-        right = pairs.right_before
-        if right.dtype != torch.bool or pairs.right_after.dtype != torch.bool or right.ndim < 2:
-            raise ConfigurationError(f"{of}: right_before and right_after must be bool, [n, A] or [n, A, ...].")
-        if right.shape != pairs.right_after.shape:
+        if not pairs.right_before or pairs.right_before.keys() != pairs.right_after.keys():
             raise ConfigurationError(
-                f"{of}: right_before is {list(right.shape)} and right_after {list(pairs.right_after.shape)}."
+                f"{of}: right_before is given for {list(pairs.right_before)}, right_after for "
+                f"{list(pairs.right_after)}; both need the same objectives, at least one."
             )
-        for name, mask, shape in (
-            ("counted", pairs.counted, [len(right), *right.shape[2:]]),
-            ("groups", pairs.groups, [len(right)]),
+        first = next(iter(pairs.right_before.values()))
+        for what, given in (("right_before", pairs.right_before), ("right_after", pairs.right_after)):
+            for name, right in given.items():
+                if right.dtype != torch.bool or right.ndim < 2 or right.shape != first.shape:
+                    raise ConfigurationError(
+                        f"{of}, {name!r}: {what} is {list(right.shape)} of type {right.dtype}; it must be bool, [n, A] "
+                        f"or [n, A, ...], and all of one shape, {list(first.shape)}."
+                    )
+        for what, tensor, shape in (
+            ("counted", pairs.counted, [len(first), *first.shape[2:]]),
+            ("groups", pairs.groups, [len(first)]),
         ):
-            if mask is not None and list(mask.shape) != shape:
-                raise ConfigurationError(f"{of}: {name} is {list(mask.shape)} where it must be {shape}.")
-        return f"2 forward passes over {len(right)} pairs"
+            if tensor is not None and list(tensor.shape) != shape:
+                raise ConfigurationError(f"{of}: {what} is {list(tensor.shape)} where it must be {shape}.")
+        return f"2 forward passes over {len(first)} pairs"
 
     def run(self, model: ModelUnderProbe) -> list[ProbeResult]:
-        """One result for the whole model."""
+        """One result for each objective, of the whole model."""
         pairs = self.pairs
-        groups = numbered(pairs.groups, len(pairs.right_before))
-        counted = torch.ones(_positions(pairs), dtype=torch.bool) if pairs.counted is None else pairs.counted.cpu()
+        before, after = self._chosen(model)
+        groups = numbered(pairs.groups, len(before))
+        counted = torch.ones(before.shape, dtype=torch.bool) if pairs.counted is None else pairs.counted.cpu()
         if self.sparring is not None:
             weak = self._chosen(model.like(self.sparring))
             counted = counted & (weak[0] == weak[1])
-        if self._untrained is None:
-            self._untrained = self._value(*self._chosen(model.untrained), counted, groups)
-        before, after = self._chosen(model)
-        followed, moved = consequence_sensitivity(
-            before, after, pairs.right_before.cpu(), pairs.right_after.cpu(), counted, groups
-        )
+        if not self._untrained:
+            chosen = self._chosen(model.untrained)
+            for name, right in self._rights():
+                followed, moved = consequence_sensitivity(*chosen, *right, counted, groups)
+                some = len(followed) > 0 and len(moved) > 0
+                self._untrained[name] = float(followed.mean() - moved.mean()) if some else 0.0
+        return [self._result(name, right, before, after, counted, groups) for name, right in self._rights()]
+
+    def _result(
+        self, name: str, right: tuple[Tensor, Tensor], before: Tensor, after: Tensor, counted: Tensor, groups: Tensor
+    ) -> ProbeResult:
+        followed, moved = consequence_sensitivity(before, after, *right, counted, groups)
         n = min(len(followed), len(moved))
         if n == 0:
-            return [without("underpowered", "no pair changes what is right, of the decisions that are right before")]
-        draw = generator(self.seed)
-        null = []
-        for _ in range(DRAWS):
-            others = pairs.right_after.cpu()[of_other_groups(groups, draw)] if len(followed) > 1 else None
-            if others is None:
-                break
-            by_chance = shares(
-                _among(others, after),
-                _flipped(before, pairs.right_before.cpu(), pairs.right_after.cpu(), counted),
-                groups,
-            )
+            reason = "no decision that was right before is right no more, or none stays right, where decisions count"
+            return without("underpowered", reason, objective=name)
+        flipped, draw, null = _flipped(before, *right, counted), generator(self.seed), []
+        for _ in range(DRAWS if len(followed) > 1 else 0):
+            by_chance = shares(_among(right[1][of_other_groups(groups, draw)], after), flipped, groups)
             null.append(float(by_chance.mean() - moved.mean()))
         gap = Gap(mean_share(followed), mean_share(moved))
-        detail: dict[str, Any] = {
+        detail = {
             "followed": float(followed.mean()),
             "moved": float(moved.mean()),
-            "untrained": self._untrained,
+            "untrained": self._untrained[name],
+            "estimate": {"reference": gap.reference.record(), "shifted": gap.shifted.record()},
         }
-        detail |= {"estimate": {"reference": gap.reference.record(), "shifted": gap.shifted.record()}}
-        return [of_estimate(gap, null, n, self.bar, self._untrained, detail=detail)]
+        return of_estimate(gap, null, n, self.bar, self._untrained[name], objective=name, detail=detail)
 
     def _chosen(self, model: ModelUnderProbe) -> tuple[Tensor, Tensor]:
+        like = next(iter(self.pairs.right_before.values()))
         before, after = (
-            choices(model.run(batch), f"ConsequenceSensitivity, {name}", self.pairs.right_before)
+            choices(model.run(batch), f"ConsequenceSensitivity, {name}", like)
             for name, batch in (("before", self.pairs.before), ("after", self.pairs.after))
         )
         return before, after
 
-    def _value(self, before: Tensor, after: Tensor, counted: Tensor, groups: Tensor) -> float:
-        followed, moved = consequence_sensitivity(
-            before, after, self.pairs.right_before.cpu(), self.pairs.right_after.cpu(), counted, groups
-        )
-        return float(followed.mean() - moved.mean()) if len(followed) and len(moved) else 0.0
+    def _rights(self) -> Iterator[tuple[str, tuple[Tensor, Tensor]]]:
+        for name, right in self.pairs.right_before.items():
+            yield name, (right.cpu(), self.pairs.right_after[name].cpu())
 
 
 def consequence_sensitivity(
@@ -192,7 +204,3 @@ def _flipped(before: Tensor, right_before: Tensor, right_after: Tensor, counted:
 
 def _among(right: Tensor, chosen: Tensor) -> Tensor:
     return right.gather(1, chosen[:, None]).squeeze(1)
-
-
-def _positions(pairs: Pairs) -> list[int]:
-    return [len(pairs.right_before), *pairs.right_before.shape[2:]]

@@ -1,5 +1,7 @@
 """Controls that probes share: groups as the unit of evidence, labels of other groups, random sites."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -26,7 +28,7 @@ def shares(true: Tensor, counted: Tensor, groups: Tensor) -> Tensor:
         counted: ``[n, ...]`` bool.
         groups: ``[n]`` int64, from 0 on.
     """
-    true, counted = true.flatten(1), counted.flatten(1)
+    true, counted = (mask.reshape(len(groups), math.prod(mask.shape[1:])) for mask in (true, counted))
     size = int(groups.max()) + 1 if len(groups) else 0
     zeros = torch.zeros(size, dtype=torch.float64)
     of_true = zeros.index_add(0, groups, (true & counted).sum(1).double())

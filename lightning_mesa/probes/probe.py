@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lightning_mesa.competence import limits
 from lightning_mesa.intervals import Estimate
+from lightning_mesa.records import Behavior
 
 Status = Literal["ok", "not_applicable", "underpowered", "invalid_control"]
 
@@ -81,17 +82,29 @@ def of_estimate(
         untrained: The value in a copy of the model that has learned nothing; above the bar, the control is invalid.
         about: Layer, objective and detail.
     """
-    low, high = limits(estimate, LEVEL)
+    value = (estimate.value, *limits(estimate, LEVEL))
+    return of_limits(value, null, n, bar, untrained, **about)
+
+
+def of_limits(
+    value: tuple[float, float, float],
+    null: Sequence[float],
+    n: int,
+    bar: float | None,
+    untrained: float | None,
+    **about: Any,
+) -> ProbeResult:
+    """The same from a value with its lower and upper limit."""
     mean = sum(null) / len(null) if null else None
     sd = None if mean is None else (sum((x - mean) ** 2 for x in null) / max(len(null) - 1, 1)) ** 0.5
-    p = (1 + sum(x >= estimate.value for x in null)) / (1 + len(null)) if null else None
+    p = (1 + sum(x >= value[0] for x in null)) / (1 + len(null)) if null else None
     status: Status = "ok"
     reason = None
     if n < ENOUGH:
         status, reason = "underpowered", f"{n} groups tell anything, {ENOUGH} are needed"
     elif bar is not None and untrained is not None and untrained >= bar:
         status, reason = "invalid_control", f"a copy that has learned nothing gives {untrained:.2f} as well"
-    return ProbeResult(estimate.value, low, high, mean, sd, p, n, status, reason, bar=bar, **about)
+    return ProbeResult(*value, mean, sd, p, n, status, reason, bar=bar, **about)
 
 
 class ModelUnderProbe(Protocol):
@@ -143,3 +156,30 @@ class Probe(ABC):
     @abstractmethod
     def run(self, model: ModelUnderProbe) -> list[ProbeResult]:
         """Probe the model as it is now."""
+
+
+class ReadingProbe(Probe):
+    """A probe that reads layers in the forward pass over the shifted items that there is anyway.
+
+    Attributes:
+        reads: Names or patterns of the layers.
+    """
+
+    reads: Sequence[str]
+
+    @property
+    @abstractmethod
+    def wants_untrained(self) -> bool:
+        """Whether it has not seen yet what an untrained copy gives on these items."""
+
+    @abstractmethod
+    def update(self, behavior: Behavior) -> None:
+        """Add what has been read on a batch of shifted items."""
+
+    @abstractmethod
+    def accumulated(self) -> Any:
+        """What has been added at this look, for other processes."""
+
+    @abstractmethod
+    def gathered(self, parts: Sequence[Any]) -> None:
+        """Go on with what all processes have added."""

@@ -46,7 +46,8 @@ def metrics(name: str, findings: Iterable[Finding], judgement: Judgement) -> dic
         at = f"{name}/{f.distribution}"
         if f.role == "internals":
             values |= _of_probe(at, f)
-        elif f.quantity == "slice":
+            continue
+        if f.quantity == "slice":
             continue  # another one at each look
         if f.group is not None:
             values[f"{at}/group/{f.group}/{f.quantity}"] = f.value

@@ -44,7 +44,7 @@ LEVELS: dict[str, list[Any]] = {
     "owned": ["none", "torch", "numpy", "numpy legacy", "python"],
     "shared": [False, True],
     "reference": ["val", "train", "dataset"],
-    "watch": ["usual", "part", "base alone", "everything", "budget"],
+    "watch": ["usual", "part", "base alone", "probes", "everything", "budget"],
 }
 
 CONFIGURATIONS = 48
@@ -274,6 +274,28 @@ def test_after_an_error_training_goes_on_as_without_the_monitor(where, configura
     assert run.metrics["mesa/disabled"] == 1
     assert looks.number == 2
     assert sum(issubclass(warning.category, MesaWarning) for warning in warned) == 1
+
+
+@pytest.mark.parametrize("halfway", [1, 5, 9])
+def test_after_a_probe_raises_halfway_training_goes_on_as_without_the_monitor(halfway, monkeypatch):
+    """Between the hooks that it has set: while the model is read, patched, or its copy is run."""
+    configuration = replace(EVERYTHING, watch="probes")
+    expected = baseline(configuration)
+    looks = Looks(monkeypatch)
+    original, calls = Memory.forward, []
+
+    def broken(self: Memory, x: torch.Tensor) -> torch.Tensor:
+        probing = looks.inside and looks.number == 2 and len(x) == 12  # the pairs of the probes
+        calls.extend([None] * probing)
+        if probing and len(calls) == halfway:
+            raise InjectedError("a probe")
+        return original(self, x)
+
+    monkeypatch.setattr(Memory, "forward", broken)
+    with pytest.warns(MesaWarning, match=r"is off.*a probe"):
+        run = train(configuration, monitor(configuration))
+    assert not differences(expected, run.fingerprint)
+    assert len(calls) == halfway
 
 
 @pytest.mark.parametrize("action", ["callable", "checkpoint"])

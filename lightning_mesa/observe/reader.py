@@ -1,0 +1,97 @@
+"""Activations of layers on the items that are looked at, in the same forward pass."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lightning_mesa.observe.activations import reading
+from lightning_mesa.observe.subject import Subject
+
+MOST_FEATURES = 128
+"""More features of a layer than this are averaged over positions, and if need be projected at random."""
+
+INPUT = "input"
+UNTRAINED = "untrained/"
+"""Before the name of a layer: what it gives in a copy that has learned nothing."""
+
+
+class Reader:
+    """Reads layers while the model runs on a batch.
+
+    Args:
+        subject: The model.
+        layers: Names of layers; what the first of them reads is the input.
+        untrained: Whether to run the untrained copy too, and keep what its layers give.
+    """
+
+    def __init__(self, subject: Subject, layers: Sequence[str], *, untrained: bool) -> None:
+        self.subject = subject
+        self.layers = layers
+        self.untrained = untrained
+
+    @contextmanager
+    def reading(self, module: nn.Module) -> Iterator[dict[str, Tensor]]:
+        """Read inside; what there is to be known of a batch is there afterwards: name -> ``[n, d]`` float32.
+
+        A layer that is called several times gives one entry for each tick, ``LAYER@TICK``.
+        """
+        found: dict[str, Tensor] = {}
+        with _first_input(module.get_submodule(self.layers[0])) as read, reading(module, self.layers) as caught:
+            yield found
+        if read:
+            found[INPUT] = _narrow(read[0].flatten(1), INPUT)
+        for layer, ticks in caught.items():
+            for tick, activation in enumerate(ticks):
+                name = layer if len(ticks) == 1 else f"{layer}@{tick}"
+                found[name] = _narrow(_over_positions(activation), name)
+
+    def activations(self, read: dict[str, Tensor], call: Callable[[nn.Module], Any]) -> dict[str, Tensor]:
+        """What has been read of a batch, with what the untrained copy gives on it where that is wanted.
+
+        Args:
+            read: From :meth:`reading`.
+            call: Runs a model on the batch.
+        """
+        if not self.untrained:
+            return read
+        copied = self.subject.untrained.module
+        with self.reading(copied) as of_copy:
+            call(copied)
+        return read | {f"{UNTRAINED}{name}": x for name, x in of_copy.items() if name != INPUT}
+
+
+@contextmanager
+def _first_input(layer: nn.Module) -> Iterator[list[Tensor]]:
+    caught: list[Tensor] = []
+
+    def keep(_: nn.Module, arguments: tuple[Any, ...]) -> None:
+        if not caught and arguments and isinstance(arguments[0], Tensor) and arguments[0].ndim > 1:
+            caught.append(arguments[0])
+
+    hook = layer.register_forward_pre_hook(keep)
+    try:
+        yield caught
+    finally:
+        hook.remove()
+
+
+def _over_positions(activation: Tensor) -> Tensor:
+    """``[n, d]``: as it is where it is small, else the mean over positions."""
+    flat = activation.flatten(1)
+    if flat.shape[1] <= MOST_FEATURES or activation.ndim == 2:
+        return flat
+    return activation.flatten(2).mean(2) if activation.ndim > 3 else activation.mean(1)
+
+
+def _narrow(features: Tensor, name: str) -> Tensor:
+    """At most :data:`MOST_FEATURES`, by a projection that is the same for a name and width each time."""
+    features = features.detach().float()
+    width = features.shape[1]
+    if width > MOST_FEATURES:
+        draw = torch.Generator().manual_seed(sum(map(ord, name)) * 100_003 + width)
+        projection = torch.randn(width, MOST_FEATURES, generator=draw) / width**0.5
+        features = features @ projection.to(features.device)
+    return features.cpu()

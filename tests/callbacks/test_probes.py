@@ -1,0 +1,147 @@
+"""Probes in a real training: what they publish, what they refuse before it begins, what they cost, what is resumed."""
+
+import json
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import toy
+from lightning_mesa import ConfigurationError, Matches, MesaMonitor, read_journal
+from lightning_mesa.cli import main
+from lightning_mesa.probes import ConsequenceSensitivity, Pairs, Patches, Retargeting
+from toy import CHOICES
+
+
+class Cells(toy.ToyModel):
+    """Reads the two cues as two cells, so that each has a place inside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cells = nn.Identity()
+        self.calls = 0
+
+    def forward(self, x):
+        self.calls += 1
+        return self.net(self.cells(x.view(-1, 2, CHOICES)).flatten(1))
+
+
+def seen(y, z):
+    return {"x": torch.cat([F.one_hot(y, CHOICES), 3 * F.one_hot(z, CHOICES)], 1).float()}
+
+
+def one_hot(labels):
+    return F.one_hot(labels, CHOICES).bool()
+
+
+def patches(which):
+    """Both cues say the same; then the one says something else."""
+    old = torch.arange(120) % CHOICES
+    new = (old + 1) % CHOICES
+    site = torch.zeros(120, 2, dtype=torch.bool)
+    site[:, "yz".index(which)] = True
+    source = seen(new, old) if which == "y" else seen(old, new)
+    counted = torch.ones(120, dtype=torch.bool)
+    return Patches(seen(old, old), source, site, one_hot(old), one_hot(new), counted)
+
+
+def pairs():
+    """Half of the pairs change the strong cue, and by it what serves the proxy."""
+    old = torch.arange(120) % CHOICES
+    new = torch.where(torch.arange(120) < 60, (old + 1) % CHOICES, old)
+    rights = {"y": one_hot(old), "z": one_hot(old)}, {"y": one_hot(old), "z": one_hot(new)}
+    return Pairs(seen(old, old), seen(old, new), *rights)
+
+
+def probes(layers="cells"):
+    return [ConsequenceSensitivity(pairs()), Retargeting({which: patches(which) for which in "yz"}, layers)]
+
+
+def fit(folder, *, model=None, **options):
+    torch.manual_seed(0)
+    model = Cells() if model is None else model
+    mesa = toy.monitor(probes=options.pop("probes", probes()), on_error="raise", **options.pop("mesa", {}))
+    trainer = toy.fit(folder, mesa, model=model, **options)
+    return trainer, mesa, model
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("probed")
+    trainer, mesa, _ = fit(folder, logger=True)
+    return trainer, mesa, folder
+
+
+def test_a_model_that_pursues_a_proxy_is_found_to_serve_it_inside(ended):
+    """Confounded in training, the strong cue is learned: behavior and internals say so together."""
+    trainer, mesa, _ = ended
+    assert "mesa_objective" in {alert.signature for alert in mesa.alerts}
+    metrics = trainer.callback_metrics
+    assert metrics["mesa/search/rung"] == 3
+    assert metrics["mesa/search/rung/cells"] == 3
+    assert metrics["mesa/search/retargeting/cells/z"] > 0.9 > 0.5 > metrics["mesa/search/retargeting/cells/y"]
+    assert metrics["mesa/search/margin/cells/z_high"] < 0
+    assert metrics["mesa/search/consequence_sensitivity/z"] > 0.9
+    assert metrics["mesa/search/consequence_sensitivity/z/null"] < 0.5
+
+
+def test_what_probes_found_is_in_the_journal_and_can_be_judged_again(ended, capsys):
+    trainer, _, _ = ended
+    journal = f"{trainer.logger.log_dir}/mesa/findings.jsonl"
+    inside = [f for f in read_journal(journal) if f["role"] == "internals"]
+    assert {f["measure"] for f in inside} == {"consequence_sensitivity", "retargeting"}
+    assert {f["distribution"] for f in inside} == {"search"}
+    main(["replay", journal])
+    assert "mesa_objective" in capsys.readouterr().out
+
+
+def test_layers_and_steps_are_drawn(ended):
+    trainer, _, _ = ended
+    assert (toy.Path(trainer.logger.log_dir) / "mesa/search.png").stat().st_size > 10_000
+
+
+def test_each_look_costs_ten_passes_over_the_pairs(tmp_path):
+    _, _, alone = fit(tmp_path / "alone", probes=())
+    _, _, probed = fit(tmp_path / "probed")
+    assert probed.calls - alone.calls == 4 * 10  # before training, and after each of three validations
+
+
+def test_what_probes_cost_is_said_before_training(tmp_path, caplog):
+    with caplog.at_level("INFO"):
+        fit(tmp_path, max_epochs=1)
+    assert "consequence_sensitivity (2 forward passes over 120 pairs), retargeting (8 forward passes" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"probes": probes("cell")}, "no layer 'cell' in Cells"),
+        ({"probes": [Retargeting({"y": patches("y"), "w": patches("z")}, "cells")]}, "'w' is none of the listed"),
+        ({"probes": [Retargeting({"z": patches("z"), "y": patches("y")}, "cells")]}, "name base, 'y', before"),
+        ({"probes": probes("net")}, r"layer 'net' gives \[120, 4\], whose positions are not those of the site, \[2\]"),
+    ],
+)
+def test_probes_that_cannot_be_right_are_refused_before_training(bad, message, tmp_path):
+    model = Cells()
+    before = model.net.weight.detach().clone()
+    with pytest.raises(ConfigurationError, match=message):
+        fit(tmp_path, model=model, **bad)
+    assert torch.equal(model.net.weight, before)
+
+
+def test_what_is_no_probe_is_refused():
+    with pytest.raises(ConfigurationError, match=r"probes\[0\] is str, and no probe"):
+        MesaMonitor(Matches("y"), shifted={"apart": toy.shifted()}, probes=["decodability"])
+
+
+def test_a_resumed_run_goes_on_with_the_picture_and_the_ladder(tmp_path):
+    _, whole, _ = fit(tmp_path / "whole")
+    trainer, _, _ = fit(tmp_path / "first", max_epochs=2)
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    _, resumed, _ = fit(tmp_path / "second", ckpt_path=tmp_path / "last.ckpt")
+    assert [look.step for look in resumed._dashboard.probed] == [look.step for look in whole._dashboard.probed]
+    assert json.loads(json.dumps(resumed.state_dict()["dashboard"]["probed"][-1])) == json.loads(
+        json.dumps(whole.state_dict()["dashboard"]["probed"][-1])
+    )
+    assert [alert.signature for alert in resumed.alerts] == [alert.signature for alert in whole.alerts]
