@@ -4,7 +4,7 @@
 
 The training: 500 steps of 32 items, then a validation of 256 items, again and again for some minutes; looks at
 these and at as many shifted ones. *usual* is one shifted distribution and one proxy; *everything* is three of them,
-four proxies, groups under two keys, a cue (a second pass), figures, two loggers and a healthy checkpoint.
+four proxies, groups under two keys, a cue (a second pass), three probes, figures, two loggers and a healthy checkpoint.
 
 Overhead is the time inside the monitor's hooks, counted from outside, over the rest of the same run: both sides of the
 ratio see the same machine. (Wall clocks of two runs, with the monitor and without, differ by more than it takes; what a
@@ -28,6 +28,8 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from lightning_mesa import Matches, MesaMonitor
+from lightning_mesa.probes import ConsequenceSensitivity, Decodability, Pairs, Probe, Retargeting
+from lightning_mesa.probes import Patches as Patched
 from looks import ResNet18
 
 CLASSES, EPOCH, BATCH, HELD_OUT = 10, 500, 32, 256
@@ -127,16 +129,45 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], Callable[[Tensor], Tensor], int
 }
 
 
+# Which blocks are read, and a layer with positions that is patched.
+PROBED: dict[str, tuple[str, str | None, tuple[int, ...]]] = {
+    "MLP 256-512-512-10": ("net.*", None, ()),
+    "ResNet-18, 32 x 32": ("net.*", "net.0", (16, 16)),
+    "ViT, 4 layers of 96, 64 patches": ("net.body.layers.*", "net.embed", (64,)),
+    "GPT, 3 layers of 96, 64 tokens": ("net.body.layers.*", "net.embed", (64,)),
+}
+
+
 def negated(batch: dict[str, Tensor]) -> dict[str, Tensor]:
     return batch | {"x": batch["x"] if batch["x"].dtype == torch.long else -batch["x"]}
 
 
-def watch(kind: str, make: Callable[[Tensor], Tensor], **options: Any) -> MesaMonitor:
+def watch(name: str, kind: str, make: Callable[[Tensor], Tensor], **options: Any) -> MesaMonitor:
     count = {"usual": 1, "everything": 3}[kind]
     shifted = {f"d{i}": DataLoader(Items(HELD_OUT, make, 10 + i), 64) for i in range(count)}
     more = {} if kind == "usual" else {"groups": ["group", "kind"], "cue": negated, "on_alert": "checkpoint"}
     proxies = [Matches(f"t{j}") for j in range(1, 2 if kind == "usual" else 5)]
+    if kind == "everything":
+        more["probes"] = probes(name, make)
     return MesaMonitor(Matches("t0"), proxies=proxies, shifted=shifted, inputs="x", **more, **options)
+
+
+def probes(name: str, make: Callable[[Tensor], Tensor]) -> list[Probe]:
+    """Every block is read; 128 pairs are run, and those of two objectives patched in a layer that has positions."""
+    n, (blocks, layer, places) = 128, PROBED[name]
+    label = torch.arange(n) % CLASSES
+    before, after = ({"x": make(label)} for _ in range(2))
+    old, new = (F.one_hot(one % CLASSES, CLASSES).bool() for one in (label, label + 1))
+    found: list[Probe] = [
+        Decodability(blocks),
+        ConsequenceSensitivity(Pairs(before, after, {"t0": old}, {"t0": new})),
+    ]
+    if layer is not None:
+        site = torch.zeros(n, *places, dtype=torch.bool)
+        site[:, 0] = True
+        moved = Patched(before, after, site, old, new, torch.ones(n, dtype=torch.bool))
+        found.append(Retargeting({"t0": moved, "t1": moved}, layer))
+    return found
 
 
 class Timed:
@@ -195,7 +226,7 @@ def by_schedule(name: str, kind: str, every: int, device: str, seconds: float) -
     make = MODELS[name][1]
     warm = fit(name, None, 10, 1, 1, device)
     steps = max(4 * every, min(int(seconds / max(warm / 10, 1e-4)), 64 * every, 2000)) // every * every
-    monitor = watch(kind, make, every_n_steps=every, max_overhead=None)
+    monitor = watch(name, kind, make, every_n_steps=every, max_overhead=None)
     timed = Timed(monitor)
     wall = fit(name, monitor, steps, 1, 2 if kind == "everything" else 1, device)
     return timed.seconds / (wall - timed.seconds), monitor._timetable.budget.overhead
@@ -204,7 +235,7 @@ def by_schedule(name: str, kind: str, every: int, device: str, seconds: float) -
 def by_default(name: str, kind: str, device: str) -> str:
     """A row of the second table."""
     _, make, epochs = MODELS[name]
-    monitor = watch(kind, make)
+    monitor = watch(name, kind, make)
     timed = Timed(monitor)
     wall = fit(name, monitor, EPOCH, epochs, 2 if kind == "everything" else 1, device)
     measured, reported = timed.seconds / (wall - timed.seconds), monitor._timetable.budget.overhead
