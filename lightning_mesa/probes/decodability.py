@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from lightning_mesa.probes.controls import generator, numbered, of_other_groups
 from lightning_mesa.probes.probe import LEVEL, ModelUnderProbe, ProbeResult, ReadingProbe, of_limits, without
-from lightning_mesa.probes.ridge import PENALTIES, FoldSums, compression, held_out
+from lightning_mesa.probes.ridge import PENALTIES, FoldSums, HeldOut, OnlineCode
 from lightning_mesa.records import Behavior
 from lightning_mesa.splits import folds
 
@@ -18,7 +19,7 @@ BAR = 0.02
 """An objective is decodable where this much more is explained than where nothing is known, by the lower limit."""
 
 FOLDS = 10
-PERMUTATIONS = 20
+PERMUTATIONS = 19
 INPUT, UNTRAINED = "input", "untrained/"
 
 
@@ -58,9 +59,9 @@ class Decodability(ReadingProbe):
         self.bar = bar
         self.seed = seed
         self._sums: dict[str, FoldSums] = {}
-        self._columns: dict[str, slice] = {}
+        self._choices: dict[str, int] = {}
         self._of_nothing: dict[str, FoldSums] = {}
-        self._width = 0
+        self._curves: dict[str, dict[str, Curve]] = {}
         self._layers: list[str] = []
 
     @property
@@ -91,35 +92,33 @@ class Decodability(ReadingProbe):
             return
         groups = numbered(behavior.ids, behavior.n)
         numbers = behavior.items if behavior.ids is None else behavior.ids
-        observed = torch.cat([*prescribed.values()], 1).float()
         draw = generator(self.seed)
         orders = [of_other_groups(groups, draw) for _ in range(PERMUTATIONS if int(groups.max()) > 0 else 0)]
-        targets = torch.cat([observed, *(observed[order] for order in orders)], 1)
-        start, width = 0, observed.shape[1]
-        for name, mask in prescribed.items():
-            self._columns[name] = slice(start, start + mask.shape[1])
-            start += mask.shape[1]
-        self._width = width
+        self._choices = {name: mask.shape[1] for name, mask in prescribed.items()}
+        observed = torch.cat([*prescribed.values()], 1).float()
+        # Each objective's permutations stand after it.
+        targets = torch.cat([x for mask in prescribed.values() for x in (mask, *(mask[order] for order in orders))], 1)
         where = folds(numbers, FOLDS)
         for layer, activation in behavior.activations.items():
             if layer != INPUT and layer.removeprefix(UNTRAINED).partition("@")[0] not in self._layers:
                 continue  # another probe's
             untrained = layer.startswith(UNTRAINED) or layer == INPUT
             finite = activation.isfinite().all(1)
-            sums = FoldSums.of(activation[finite], (observed if untrained else targets)[finite], where[finite], FOLDS)
+            sums = FoldSums.of(
+                activation[finite], (observed if untrained else targets.float())[finite], where[finite], FOLDS
+            )
             held = self._of_nothing if layer.startswith(UNTRAINED) else self._sums
             held[layer] = held[layer] + sums if layer in held else sums
 
     def accumulated(self) -> Any:
         """What has been added, for another process."""
-        return self._sums, self._of_nothing, self._columns, self._width
+        return self._sums, self._of_nothing, self._choices
 
     def gathered(self, parts: Sequence[Any]) -> None:
         """Go on with what all processes have added."""
         self._sums, self._of_nothing = ({}, {})
-        for sums, of_nothing, columns, width in parts:
-            self._columns |= columns
-            self._width = max(self._width, width)
+        for sums, of_nothing, choices in parts:
+            self._choices |= choices
             for held, more in ((self._sums, sums), (self._of_nothing, of_nothing)):
                 for layer, one in more.items():
                     held[layer] = held[layer] + one if layer in held else one
@@ -128,74 +127,107 @@ class Decodability(ReadingProbe):
         """One result for each layer and objective, of what has been added since the last call."""
         sums, self._sums = self._sums, {}
         if not sums:
-            return [
-                without("not_applicable", "no layer was read on shifted items for which objectives prescribe choices")
-            ]
+            reason = "no layer was read on shifted items for which objectives prescribe choices"
+            return [without("not_applicable", reason)]
+        for layer, of_copy in self._of_nothing.items():
+            if layer not in self._curves:  # what has learned nothing does not change
+                self._curves[layer] = self._controls(of_copy)
+        inputs = self._controls(sums[INPUT]) if INPUT in sums else {}
         results = []
         for layer, of_layer in sums.items():
             if layer == INPUT:
                 continue
-            others = {"input": sums.get(INPUT), "untrained": self._of_nothing.get(UNTRAINED + layer)}
-            for name, columns in self._columns.items():
-                results.append(self._result(layer, name, of_layer, others, columns))
+            n = int(of_layer.n.sum())
+            few = bool((of_layer.n < 2).any())
+            held, code = (None, None) if few else (HeldOut(of_layer), OnlineCode(of_layer))
+            copies = of_layer.y.shape[1] // sum(self._choices.values())
+            for name, columns in self._columns(copies).items():
+                about: dict[str, Any] = {"layer": layer, "objective": name}
+                if held is None or code is None:
+                    results.append(without("underpowered", f"{n} items in {FOLDS} folds", n=n, **about))
+                    continue
+                curve = best(held, columns)
+                if not float(curve.spread.sum()) > 0:
+                    results.append(without("not_applicable", f"{name!r} prescribes the same everywhere", n=n, **about))
+                    continue
+                controls = {"input": inputs.get(name), "untrained": self._curves.get(UNTRAINED + layer, {}).get(name)}
+                null = permuted(held, curve.penalty, columns, copies)
+                detail = {"compression": code.saved(curve.penalty, columns)}
+                results.append(self._result(n, curve, controls, null, detail, about))
         return results
 
     def _result(
-        self, layer: str, name: str, sums: FoldSums, others: Mapping[str, FoldSums | None], columns: slice
+        self,
+        n: int,
+        curve: "Curve",
+        controls: Mapping[str, "Curve | None"],
+        shuffled: Sequence[float],
+        detail: Mapping[str, float],
+        about: Mapping[str, Any],
     ) -> ProbeResult:
-        n = int(sums.n.sum())
-        if bool((sums.n < 2).any()):
-            return without("underpowered", f"{n} items in {FOLDS} folds", n=n, layer=layer, objective=name)
-        penalties = torch.tensor(PENALTIES, dtype=torch.float64)
-        errors, spread, chosen = _best(sums, penalties, columns)
-        if not float(spread.sum()) > 0:
-            reason = f"{name!r} prescribes the same everywhere"
-            return without("not_applicable", reason, n=n, layer=layer, objective=name)
-        share = _explained(errors, spread)
-        permuted = self._permuted(sums, penalties[chosen : chosen + 1], columns)
-        shares, curves = {"null": sum(permuted) / max(len(permuted), 1)}, {}
-        for what, other in others.items():
-            if other is not None:
-                curves[what] = _best(other, penalties, columns)[:2]
-                shares[what] = _explained(*curves[what])
+        known = {what: control for what, control in controls.items() if control is not None}
+        shares = {what: control.explained for what, control in known.items()}
+        shares["null"] = sum(shuffled) / max(len(shuffled), 1)
         most = max(shares, key=shares.__getitem__)
-        excess = share - max(shares[most], 0.0)
-        if most in curves and shares[most] > 0:
-            apart = _leaving_out(errors, spread) - _leaving_out(*curves[most])
-        else:
-            apart = _leaving_out(errors, spread) - max(shares[most], 0.0)
+        baseline = max(shares[most], 0.0)
+        apart = curve.leaving_out - (known[most].leaving_out if most in known and baseline > 0 else baseline)
         error = math.sqrt((FOLDS - 1) / FOLDS * float(((apart - apart.mean()) ** 2).sum()))
         margin = float(student_t.ppf((1 + LEVEL) / 2, FOLDS - 1)) * error
-        saved = compression(sums, PENALTIES[chosen], columns)
-        detail = {"explained": share, **{f"explained_{what}": value for what, value in shares.items()}}
-        about: dict[str, Any] = {"layer": layer, "objective": name, "detail": detail | {"compression": saved}}
-        # The null is what permuted labels give above the same baseline.
-        null = [value - max(shares[most], 0.0) for value in permuted]
-        return of_limits((excess, excess - margin, excess + margin), null, n, self.bar, None, **about)
+        excess = curve.explained - baseline
+        told = {"explained": curve.explained, **{f"explained_{what}": share for what, share in shares.items()}}
+        # The null is what permuted labels give, above the same baseline.
+        null = [share - baseline for share in shuffled]
+        limits = (excess, excess - margin, excess + margin)
+        return of_limits(limits, null, n, self.bar, None, **about, detail={**told, **detail})
 
-    def _permuted(self, sums: FoldSums, penalty: Tensor, columns: slice) -> list[float]:
-        copies = (sums.y.shape[1] - self._width) // self._width
-        errors, spread = held_out(sums, penalty)
-        shares = []
-        for i in range(1, copies + 1):
-            shifted = slice(columns.start + i * self._width, columns.stop + i * self._width)
-            shares.append(_explained(errors[0, :, shifted].sum(1), spread[:, shifted].sum(1)))
-        return shares
+    def _columns(self, copies: int) -> dict[str, slice]:
+        """Where each objective's targets are, where so many copies of them follow each other."""
+        columns, start = {}, 0
+        for name, width in self._choices.items():
+            columns[name] = slice(start, start + width)
+            start += copies * width
+        return columns
 
-
-def _best(sums: FoldSums, penalties: Tensor, columns: slice) -> tuple[Tensor, Tensor, int]:
-    """``[F]`` squared errors at the penalty with the least of them, ``[F]`` those of the mean, and which penalty."""
-    few = FoldSums(sums.n, sums.x, sums.y[:, columns], sums.xx, sums.xy[:, :, columns], sums.yy[:, columns])
-    errors, spread = held_out(few, penalties)
-    total = errors.sum((1, 2))
-    chosen = int(total.argmin())
-    return errors[chosen].sum(1), spread.sum(1), chosen
+    def _controls(self, sums: FoldSums) -> dict[str, "Curve"]:
+        held = HeldOut(sums)
+        return {name: best(held, columns) for name, columns in self._columns(1).items()}
 
 
-def _explained(errors: Tensor, spread: Tensor) -> float:
-    return float(1 - errors.sum() / spread.sum())
+def permuted(held: HeldOut, penalty: float, columns: slice, copies: int) -> list[float]:
+    """The share explained of each copy of some targets in which labels have changed places; they stand after these."""
+    width = columns.stop - columns.start
+    at = slice(columns.stop, columns.start + copies * width)
+    errors, spread = (x.sum(0).view(copies - 1, width).sum(1) for x in (held.errors(penalty, at), held.spread(at)))
+    return [float(share) for share in 1 - errors / spread]
 
 
-def _leaving_out(errors: Tensor, spread: Tensor) -> Tensor:
-    """``[F]`` the share explained without each fold."""
-    return 1 - (errors.sum() - errors) / (spread.sum() - spread)
+@dataclass(frozen=True)
+class Curve:
+    """What is missed on held-out items, at the penalty that misses least.
+
+    Attributes:
+        errors: ``[F]`` sums of squared errors.
+        spread: ``[F]`` those of the mean.
+        penalty: The penalty.
+    """
+
+    errors: Tensor
+    spread: Tensor
+    penalty: float
+
+    @property
+    def explained(self) -> float:
+        """Share of variance explained."""
+        return float(1 - self.errors.sum() / self.spread.sum())
+
+    @property
+    def leaving_out(self) -> Tensor:
+        """``[F]`` the share explained without each fold."""
+        return 1 - (self.errors.sum() - self.errors) / (self.spread.sum() - self.spread)
+
+
+def best(held: HeldOut, columns: slice) -> Curve:
+    """The curve of some targets at the best penalty."""
+    errors = [held.errors(penalty, columns).sum(1) for penalty in PENALTIES]
+    chosen = min(range(len(PENALTIES)), key=lambda i: float(errors[i].sum()))
+    return Curve(errors[chosen], held.spread(columns).sum(1), PENALTIES[chosen])

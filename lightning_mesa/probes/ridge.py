@@ -6,6 +6,7 @@ about as many digits as the mean is larger than the spread.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -69,93 +70,104 @@ class FoldSums:
         return FoldSums(*(part[list(folds)].sum(0, keepdim=True) for part in self.tensors))
 
 
-def ridge(sums: FoldSums, penalties: Tensor, *, standardized: bool = False) -> tuple[Tensor, Tensor]:
-    """Weights and intercepts that minimise ``|y - x w - b|^2 + penalty |w|^2``.
+class Ridge:
+    """Ridge regression on standardised or plain features: ``|y - x w - b|^2 + penalty |w|^2`` at its minimum.
 
     One eigendecomposition ``X^T X = Q diag(l) Q^T`` of the centered features serves all penalties and targets:
     ``w = Q (l + penalty)^-1 Q^T X^T y``.
 
     Args:
         sums: Of one fold.
-        penalties: ``[P]``, positive.
-        standardized: Whether to divide features by their spread first, and penalties to be per item.
-
-    Returns:
-        ``[P, d, T]`` weights of the features as they are, and ``[P, T]`` intercepts.
+        standardized: Whether to divide features by their spread first, and take penalties per item.
     """
-    n, x, y, xx, xy, _ = (part[0] for part in sums.tensors)
-    mean_x, mean_y = x / n, y / n
-    products, cross = xx - n * torch.outer(mean_x, mean_x), xy - n * torch.outer(mean_x, mean_y)
-    scale = torch.ones_like(mean_x)
-    if standardized:
-        spread = (products.diagonal() / n).clamp(min=0).sqrt()
+
+    def __init__(self, sums: FoldSums, *, standardized: bool = True) -> None:
+        n, x, y, xx, xy, _ = (part[0] for part in sums.tensors)
+        self.mean_x, self.mean_y, self.per = x / n, y / n, n if standardized else torch.ones(())
+        products = xx - n * torch.outer(self.mean_x, self.mean_x)
+        spread = (products.diagonal() / n).clamp(min=0).sqrt() if standardized else torch.ones_like(x)
         # A constant feature has a spread of rounding errors.
-        scale = torch.where(spread > 1e-7 * mean_x.abs().clamp(min=1e-12), spread, torch.inf)
-        penalties = penalties * n
-    values, vectors = torch.linalg.eigh(products / torch.outer(scale, scale))
-    rotated = vectors.T @ (cross / scale[:, None])
-    shrunk = rotated / (values.clamp(min=0) + penalties[:, None])[:, :, None]
-    weights = (vectors @ shrunk) / scale[:, None]
-    return weights, mean_y - mean_x @ weights
+        self.scale = torch.where(spread > 1e-7 * self.mean_x.abs().clamp(min=1e-12), spread, torch.inf)
+        self.values, self.vectors = torch.linalg.eigh(products / torch.outer(self.scale, self.scale))
+        cross = (xy - n * torch.outer(self.mean_x, self.mean_y)) / self.scale[:, None]
+        self.rotated = self.vectors.T @ cross
+
+    def fit(self, penalty: float, columns: slice = slice(None)) -> tuple[Tensor, Tensor]:
+        """``[d, T]`` weights of the features as they are, and ``[T]`` intercepts, of some of the targets."""
+        shrunk = self.rotated[:, columns] / (self.values.clamp(min=0) + penalty * self.per)[:, None]
+        weights = (self.vectors @ shrunk) / self.scale[:, None]
+        return weights, self.mean_y[columns] - self.mean_x @ weights
 
 
-def squared_errors(sums: FoldSums, weights: Tensor, intercepts: Tensor) -> Tensor:
-    """``[P, T]`` sums of squared errors on the items of one fold.
+def squared_errors(sums: FoldSums, weights: Tensor, intercepts: Tensor, columns: slice = slice(None)) -> Tensor:
+    """``[T]`` sums of squared errors on the items of one fold, of some of the targets.
 
     Args:
         sums: Of one fold.
-        weights: ``[P, d, T]``.
-        intercepts: ``[P, T]``.
+        weights: ``[d, T]``.
+        intercepts: ``[T]``.
+        columns: Which targets.
     """
     n, x, y, xx, xy, yy = (part[0] for part in sums.tensors)
-    quadratic = (weights * (xx @ weights)).sum(1) + 2 * intercepts * (x @ weights) + n * intercepts**2
-    return (yy - 2 * (weights * xy).sum(1) - 2 * intercepts * y + quadratic).clamp(min=0)
+    quadratic = (weights * (xx @ weights)).sum(0) + 2 * intercepts * (x @ weights) + n * intercepts**2
+    missed = yy[columns] - 2 * (weights * xy[:, columns]).sum(0) - 2 * intercepts * y[columns] + quadratic
+    return missed.clamp(min=0)
 
 
-def held_out(sums: FoldSums, penalties: Tensor) -> tuple[Tensor, Tensor]:
-    """Each fold predicted by a fit to the others.
+class HeldOut:
+    """Each fold predicted by a fit to the others; all targets and penalties share one decomposition per fold.
 
     Args:
         sums: Of F folds.
-        penalties: ``[P]`` per item, for features of spread 1.
-
-    Returns:
-        ``[P, F, T]`` sums of squared errors, and ``[F, T]`` those of the mean of the other folds.
     """
-    errors, spreads = [], []
-    for fold in range(len(sums.n)):
-        here, others = sums.only(fold), sums.without(fold)
-        errors.append(squared_errors(here, *ridge(others, penalties, standardized=True)))
-        mean = (others.y / others.n)[0]
-        spreads.append((here.yy - 2 * mean * here.y + here.n[:, None] * mean**2)[0])
-    return torch.stack(errors, 1), torch.stack(spreads)
+
+    def __init__(self, sums: FoldSums) -> None:
+        self.folds = [(sums.only(fold), Ridge(sums.without(fold))) for fold in range(len(sums.n))]
+
+    def errors(self, penalty: float, columns: slice = slice(None)) -> Tensor:
+        """``[F, T]`` sums of squared errors of some of the targets; the penalty is per item."""
+        return torch.stack(
+            [squared_errors(here, *others.fit(penalty, columns), columns) for here, others in self.folds]
+        )
+
+    def spread(self, columns: slice = slice(None)) -> Tensor:
+        """``[F, T]`` sums of squared errors of the mean of the other folds."""
+        spreads = []
+        for here, others in self.folds:
+            mean = others.mean_y[columns]
+            missed = here.yy[0, columns] - 2 * mean * here.y[0, columns] + here.n[0] * mean**2
+            spreads.append(missed.clamp(min=0))
+        return torch.stack(spreads)
 
 
-def compression(sums: FoldSums, penalty: float, columns: slice) -> float:
-    """How much shorter the targets become by coding them with the features: the online code of Voita and Titov (2020).
+class OnlineCode:
+    """How much shorter targets become by coding them with the features: the online code of Voita and Titov (2020).
 
-    Each fold in turn is sent with a normal code fitted to those before it; a code of the same kind that knows the mean
-    alone is what it is compared with. ``n log s + n`` nats each, s the standard deviation of the errors.
+    Folds are sent in portions that double, each with a normal code fitted to all before it; a code of the same kind
+    that knows the mean alone is what it is compared with. ``n log s`` nats each, s the root mean square of the errors
+    on the portion. The first fold is sent for free.
 
     Args:
-        sums: Of F folds, sent in their order; the first is sent for free.
-        penalty: Per item, for features of spread 1.
-        columns: The targets.
-
-    Returns:
-        Nats saved per item and target; 0 or less where the features tell nothing.
+        sums: Of F folds.
     """
-    saved, items = 0.0, 0.0
-    for fold in range(1, len(sums.n)):
-        before, here = sums.only(*range(fold)), sums.only(fold)
-        penalties = torch.tensor([penalty], dtype=torch.float64)
-        weights, intercepts = ridge(before, penalties, standardized=True)
-        means = torch.zeros_like(weights), (before.y / before.n)
-        lengths = []
-        for fitted in ((weights, intercepts), means):
-            # Errors on what a code was fitted to are smaller than on what comes, so each is priced by those that come.
-            mean_error = squared_errors(here, *fitted)[0, columns] / here.n
-            lengths.append(0.5 * mean_error.clamp(min=1e-12).log())
-        saved += float(here.n * (lengths[1] - lengths[0]).mean())
-        items += float(here.n)
-    return saved / items if items else 0.0
+
+    def __init__(self, sums: FoldSums) -> None:
+        number, ends = len(sums.n), [1]
+        while ends[-1] < number:
+            ends.append(min(2 * ends[-1], number))
+        self.portions = [
+            (sums.only(*range(start, end)), Ridge(sums.only(*range(start)))) for start, end in pairwise(ends)
+        ]
+
+    def saved(self, penalty: float, columns: slice) -> float:
+        """Nats saved per item and target; 0 or less where the features tell nothing."""
+        saved = items = 0.0
+        for here, before in self.portions:
+            weights, intercepts = before.fit(penalty, columns)
+            lengths = [
+                0.5 * (squared_errors(here, *fitted, columns) / here.n).clamp(min=1e-12).log()
+                for fitted in ((torch.zeros_like(weights), before.mean_y[columns]), (weights, intercepts))
+            ]
+            saved += float(here.n * (lengths[0] - lengths[1]).mean())
+            items += float(here.n)
+        return saved / items if items else 0.0

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from sklearn.linear_model import Ridge
+from sklearn import linear_model
 
-from lightning_mesa.probes.ridge import FoldSums, compression, held_out, ridge, squared_errors
+from lightning_mesa.probes.ridge import FoldSums, HeldOut, OnlineCode, Ridge, squared_errors
 
 N, D, T, F = 300, 12, 3, 5
 
@@ -20,22 +20,23 @@ def data(seed=0):
 @pytest.mark.parametrize("alpha", [1e-3, 1.0, 1e3])
 def test_weights_are_those_of_scikit_learn(alpha):
     x, y, _ = data()
-    weights, intercepts = ridge(FoldSums.of(x, y, torch.zeros(N).long(), 1), torch.tensor([alpha]).double())
-    known = Ridge(alpha=alpha).fit(x.double().numpy(), y.double().numpy())
-    assert np.abs(weights[0].numpy() - known.coef_.T).max() < 1e-6
-    assert np.abs(intercepts[0].numpy() - known.intercept_).max() < 1e-6
+    weights, intercepts = Ridge(FoldSums.of(x, y, torch.zeros(N).long(), 1), standardized=False).fit(alpha)
+    known = linear_model.Ridge(alpha=alpha).fit(x.double().numpy(), y.double().numpy())
+    assert np.abs(weights.numpy() - known.coef_.T).max() < 1e-6
+    assert np.abs(intercepts.numpy() - known.intercept_).max() < 1e-6
 
 
 def test_held_out_errors_are_those_of_fits_to_the_other_folds():
     x, y, folds = data()
-    errors, spread = held_out(FoldSums.of(x, y, folds, F), torch.tensor([0.1]).double())
+    held = HeldOut(FoldSums.of(x, y, folds, F))
+    errors, spread = held.errors(0.1), held.spread()
     for fold in range(F):
         here = folds == fold
         of, others = x[here].double().numpy(), x[~here].double().numpy()
         mean, sd = others.mean(0), others.std(0)
-        known = Ridge(alpha=0.1 * len(others)).fit((others - mean) / sd, y[~here].double().numpy())
+        known = linear_model.Ridge(alpha=0.1 * len(others)).fit((others - mean) / sd, y[~here].double().numpy())
         missed = ((known.predict((of - mean) / sd) - y[here].double().numpy()) ** 2).sum(0)
-        assert np.allclose(errors[0, fold].numpy(), missed, rtol=1e-6)
+        assert np.allclose(errors[fold].numpy(), missed, rtol=1e-6)
         of_mean = ((y[here] - y[~here].mean(0)) ** 2).sum(0)
         assert torch.allclose(spread[fold].float(), of_mean, rtol=1e-4)
 
@@ -56,7 +57,7 @@ def test_memory_does_not_grow_with_the_number_of_items():
 def test_constant_and_duplicated_features_change_nothing():
     x, y, folds = data()
     padded = torch.cat([x, torch.full((N, 1), 3.0), x[:, :1]], 1)
-    plain, more = (held_out(FoldSums.of(f, y, folds, F), torch.tensor([1e-6]).double())[0] for f in (x, padded))
+    plain, more = (HeldOut(FoldSums.of(f, y, folds, F)).errors(1e-6) for f in (x, padded))
     assert torch.allclose(plain, more, rtol=1e-3)
     assert more.isfinite().all()
 
@@ -64,14 +65,20 @@ def test_constant_and_duplicated_features_change_nothing():
 def test_squared_errors_are_those_of_the_predictions():
     x, y, _ = data()
     sums = FoldSums.of(x, y, torch.zeros(N).long(), 1)
-    weights, intercepts = ridge(sums, torch.tensor([1.0, 10.0]).double())
-    for i in range(2):
-        predicted = x.double() @ weights[i] + intercepts[i]
-        assert torch.allclose(squared_errors(sums, weights, intercepts)[i], ((predicted - y) ** 2).sum(0), rtol=1e-8)
+    weights, intercepts = Ridge(sums).fit(1.0)
+    predicted = x.double() @ weights + intercepts
+    assert torch.allclose(squared_errors(sums, weights, intercepts), ((predicted - y) ** 2).sum(0), rtol=1e-8)
+
+
+def test_some_targets_give_what_all_give():
+    x, y, folds = data()
+    held = HeldOut(FoldSums.of(x, y, folds, F))
+    assert torch.allclose(held.errors(0.1, slice(1, 3)), held.errors(0.1)[:, 1:3], rtol=1e-12)
+    assert torch.allclose(held.spread(slice(1, 3)), held.spread()[:, 1:3], rtol=1e-12)
 
 
 def test_features_that_tell_nothing_save_nothing():
     x, y, folds = data()
     noise = torch.randn(N, D, generator=torch.Generator().manual_seed(1))
-    informative, empty = (compression(FoldSums.of(f, y, folds, F), 0.1, slice(0, T)) for f in (x, noise))
+    informative, empty = (OnlineCode(FoldSums.of(f, y, folds, F)).saved(0.1, slice(0, T)) for f in (x, noise))
     assert informative > 0.5 > 0.02 > empty
