@@ -8,9 +8,9 @@ from torch import nn
 from torch.nn import functional as F
 
 import toy
-from lightning_mesa import ConfigurationError, Matches, MesaMonitor, read_journal
+from lightning_mesa import ConfigurationError, Logged, Matches, MesaMonitor, read_journal
 from lightning_mesa.cli import main
-from lightning_mesa.probes import ConsequenceSensitivity, Pairs, Patches, Retargeting
+from lightning_mesa.probes import ConsequenceSensitivity, Decodability, Pairs, Patches, Retargeting
 from toy import CHOICES
 
 
@@ -145,3 +145,29 @@ def test_a_resumed_run_goes_on_with_the_picture_and_the_ladder(tmp_path):
         json.dumps(whole.state_dict()["dashboard"]["probed"][-1])
     )
     assert [alert.signature for alert in resumed.alerts] == [alert.signature for alert in whole.alerts]
+
+
+def test_decodability_needs_nothing_but_layers(tmp_path):
+    trainer, mesa, _ = fit(tmp_path, probes=[Decodability("cells")])
+    metrics = trainer.callback_metrics
+    assert metrics["mesa/search/rung"] <= 1
+    found = [f for f in mesa._last[0] if f.measure == "decodability"]
+    assert {(f.group, f.objective) for f in found} == {("cells", "y"), ("cells", "z")}
+    assert all(f.detail["explained"] > 0.8 for f in found)  # both cues are read
+    assert not any(f.detail["positive"] for f in found)  # and were there to be read in the input
+
+
+def test_several_batches_give_what_one_does(tmp_path):
+    """Activations are joined with the rest of the behavior; permutations are drawn within what is joined."""
+    found = []
+    for batch_size in (400, 50):
+        mesa = {"shifted": {"apart": toy.shifted(batch_size=batch_size)}}
+        _, monitor, _ = fit(tmp_path / str(batch_size), probes=[Decodability("cells")], mesa=mesa, max_epochs=1)
+        found.append([f.value for f in monitor._last[0] if f.measure == "decodability"])
+    assert found[0] == pytest.approx(found[1], abs=1e-6)
+
+
+def test_of_logged_values_there_is_nothing_to_probe(tmp_path):
+    mesa = MesaMonitor(Logged("accuracy", (0, 1)), shifted={"apart": "val/1"}, probes=[Decodability("net")])
+    with pytest.raises(ConfigurationError, match=r"leave out .* probes="):
+        toy.fit(tmp_path, mesa, val_dataloaders=[toy.loader(seed=1), toy.shifted()])

@@ -1,0 +1,46 @@
+"""A model as probes see it is run, read and patched, and its untrained copy is always the same."""
+
+import torch
+from torch import nn
+
+from lightning_mesa.observe.subject import Subject
+
+
+def _net():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)).eval()
+
+
+def test_passes_are_counted_and_those_of_the_copy_are_not():
+    subject, x = Subject(_net()), torch.randn(5, 4)
+    subject.run(x), subject.read(x, ["0"]), subject.run(x, {"0": lambda a, _: a})
+    subject.untrained.run(x)
+    assert subject.passes == 3
+
+
+def test_the_untrained_copy_has_other_weights_and_the_same_ones_each_time():
+    x = torch.randn(5, 4)
+    first, again, other = (Subject(_net(), seed=seed) for seed in (1, 1, 2))
+    given = [subject.untrained.run(x) for subject in (first, again, other)]
+    assert torch.equal(given[0], given[1])
+    assert not torch.equal(given[0], given[2])
+    assert not torch.equal(given[0], first.run(x))
+    assert first.untrained is first.untrained
+
+
+def test_making_the_copy_draws_nothing_from_the_streams():
+    before = torch.get_rng_state()
+    _ = Subject(_net_without_seeding()).untrained
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def _net_without_seeding():
+    with torch.random.fork_rng():
+        return _net()
+
+
+def test_another_model_is_called_in_the_same_way():
+    subject = Subject(_net(), call=lambda module, batch: module(batch["x"]))
+    x = torch.randn(5, 4)
+    weak = nn.Linear(4, 2)
+    assert torch.equal(subject.like(weak).run({"x": x}), weak(x))
