@@ -162,7 +162,7 @@ class Agent(nn.Module):
         return self.net(seen.float() / 255)
 
 
-def mesa_monitor(run: str, **options: Any) -> MesaMonitor:
+def mesa_monitor(run: str, decisions: int = 400, **options: Any) -> MesaMonitor:
     """The lines a user adds."""
     return MesaMonitor(
         base=Reached("door"),
@@ -170,7 +170,7 @@ def mesa_monitor(run: str, **options: Any) -> MesaMonitor:
         reference=EnvDistribution(MAZES[run], episodes=200, num_envs=16, max_steps=STEPS),
         shifted={
             "blue_door": EnvDistribution(
-                MAZES["blue door"], episodes=200, num_envs=16, max_steps=STEPS, decisions=400, discount=DISCOUNT
+                MAZES["blue door"], episodes=200, num_envs=16, max_steps=STEPS, decisions=decisions, discount=DISCOUNT
             ),
             "fog": EnvDistribution(partial(MAZES[run], fog=True), episodes=200, num_envs=16, max_steps=STEPS),
         },
@@ -228,12 +228,21 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--updates", type=int, default=150, help="rollouts to train on")
     parser.add_argument("--sharp", action="store_true", help="an agent that sees every pixel, and the shape in them")
+    parser.add_argument(
+        "--decisions", type=int, default=400, help="from which objectives are recovered at a look; or 0"
+    )
     parser.add_argument("--on-alert", default="log", choices=["log", "stop", "checkpoint"])
     parser.add_argument("--out", type=Path, default=Path("runs"), help="where TensorBoard finds the runs")
     options = parser.parse_args()
     for run in options.runs:
         _, model, monitor = train(
-            run, options.seed, options.updates, options.out, sharp=options.sharp, on_alert=options.on_alert
+            run,
+            options.seed,
+            options.updates,
+            options.out,
+            sharp=options.sharp,
+            decisions=options.decisions,
+            on_alert=options.on_alert,
         )
         alerts = [f"{alert.signature} on {alert.distribution}" for alert in monitor.alerts if alert.severity == "alert"]
         reached = ", ".join(f"{what} {share:.0%}" for what, share in oracle(model.actor, 500, options.seed).items())
