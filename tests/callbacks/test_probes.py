@@ -167,7 +167,12 @@ def test_several_batches_give_what_one_does(tmp_path):
     assert found[0] == pytest.approx(found[1], abs=1e-6)
 
 
+class TwoValidations(toy.ToyModel):
+    def validation_step(self, batch, batch_idx, dataloader_idx=0):
+        self.log("accuracy", 0.5)
+
+
 def test_of_logged_values_there_is_nothing_to_probe(tmp_path):
     mesa = MesaMonitor(Logged("accuracy", (0, 1)), shifted={"apart": "val/1"}, probes=[Decodability("net")])
     with pytest.raises(ConfigurationError, match=r"leave out .* probes="):
-        toy.fit(tmp_path, mesa, val_dataloaders=[toy.loader(seed=1), toy.shifted()])
+        toy.fit(tmp_path, mesa, model=TwoValidations(), val_dataloaders=[toy.loader(seed=1), toy.shifted()])
