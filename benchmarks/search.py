@@ -168,7 +168,7 @@ def searches(record: Record) -> bool:
     return planner and float(str(record["accuracy"])) >= PLANNER
 
 
-def number(record: Record, key: str) -> float:
+def figure(record: Record, key: str) -> float:
     return float(str(record[key]))
 
 
@@ -178,27 +178,27 @@ def by_kind(records: list[Record]) -> list[str]:
     lines.append("|---" * 7 + "|")
     for kind in KINDS:
         if of_kind := [r for r in records if r["kind"] == kind]:
-            spreads = [sorted(number(r, key) for r in of_kind) for key in ("accuracy", "sensitivity", "retargeting")]
+            spreads = [sorted(figure(r, key) for r in of_kind) for key in ("accuracy", "sensitivity", "retargeting")]
             cells = [kind, len(of_kind), *(f"{spread[0]:.2f} to {spread[-1]:.2f}" for spread in spreads)]
-            cells.append(f"{sum(number(r, 'rung') >= CAUSAL for r in of_kind)} of {len(of_kind)}")
+            cells.append(f"{sum(figure(r, 'rung') >= CAUSAL for r in of_kind)} of {len(of_kind)}")
             cells.append(", ".join(sorted({str(r["objective"] or "none") for r in of_kind})))
             lines.append("| " + " | ".join(map(str, cells)) + " |")
     return lines
 
 
 def tables(records: list[Record]) -> str:
-    held_out = [r for r in records if number(r, "seed") >= TUNED]
+    held_out = [r for r in records if figure(r, "seed") >= TUNED]
     searchers, others = [r for r in held_out if searches(r)], [r for r in held_out if not searches(r)]
     lines = [*by_kind(records), ""]
     lines += [f"Seeds {TUNED} and later, {len(searchers)} searchers and {len(others)} non-searchers:", ""]
     lines += ["| score | AUROC |", "|---|---|"]
     labels = [1] * len(searchers) + [0] * len(others)
     for key in ("sensitivity", "retargeting", "accuracy"):
-        area = roc_auc_score(labels, [number(r, key) for r in searchers + others])
+        area = roc_auc_score(labels, [figure(r, key) for r in searchers + others])
         lines.append(f"| {key} | {area:.3f} |")
-    false = sum(number(r, "rung") >= CAUSAL for r in others)
+    false = sum(figure(r, "rung") >= CAUSAL for r in others)
     upper = Mean((float(len(others) - false), float(false))).upper(0.05)
-    high = [r for r in searchers if number(r, "rung") >= CAUSAL]
+    high = [r for r in searchers if figure(r, "rung") >= CAUSAL]
     named = sum(r["objective"] == r["trained for"] for r in high)
     silent = sum(r["objective"] is None for r in others)
     lines += ["", f"Rung 3 or above: {false} of {len(others)} non-searchers (upper 95 % limit {upper:.3f}) and"]

@@ -13,6 +13,12 @@ SCHEMA = 1
 """Version of the Finding and Alert lines in the journal."""
 
 Role = Literal["reference", "shifted"]
+INPUT = "input"
+"""Among activations, what the first layer reads."""
+
+UNTRAINED = "untrained/"
+"""Before the name of a layer: what it gives in a copy that has learned nothing."""
+
 Severity = Literal["alert", "warning"]
 
 

@@ -126,6 +126,7 @@ def apart() -> TwoDoors:
 
 def fit(folder: Path, *callbacks: Any, model: Agent | None = None, **options: Any) -> pl.Trainer:
     """Train for one epoch, seeded."""
+    pl.seed_everything(0, verbose=False)
     model = model or Agent()
     trainer = pl.Trainer(
         default_root_dir=folder,

@@ -48,9 +48,8 @@ class Probing:
     ) -> None:
         self.trainer = trainer
         not_copied = [owner for owner in (trainer, getattr(trainer, "datamodule", None)) if owner is not None]
-        self.subjects = [
-            (probe, Subject(pl_module, partial(self._call, probe, reading), seed, not_copied)) for probe in probes
-        ]
+        self.model = Subject(pl_module, seed=seed, not_copied=not_copied)
+        self.subjects = [(probe, self.model.called(partial(self._call, probe, reading))) for probe in probes]
         self._reading = [probe for probe in probes if isinstance(probe, ReadingProbe)]
         costs = []
         for probe, subject in self.subjects:
@@ -63,9 +62,8 @@ class Probing:
         patterns = [pattern for probe in self._reading for pattern in probe.reads]
         if not patterns:
             return None
-        _, subject = self.subjects[0]
         untrained = any(probe.wants_untrained for probe in self._reading)
-        return Reader(subject, subject.layers(patterns), untrained=untrained)
+        return Reader(self.model, self.model.layers(patterns), untrained=untrained)
 
     def update(self, behavior: Behavior) -> None:
         """Give the probes what has been read on a batch of shifted items."""

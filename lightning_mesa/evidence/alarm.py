@@ -14,7 +14,7 @@ from lightning_mesa.evidence.eprocess import RestartEProcess, closed
 from lightning_mesa.evidence.ladder import Internals
 from lightning_mesa.evidence.reading import Look
 from lightning_mesa.evidence.regimes import classify, of_run
-from lightning_mesa.evidence.registry import SIGNATURES, USERS_SHARE
+from lightning_mesa.evidence.registry import OF_PROBES, SIGNATURES, USERS_SHARE
 from lightning_mesa.evidence.sequential import Decision, SpendingTest, holm
 from lightning_mesa.evidence.signatures import Signature, Test, Thresholds
 from lightning_mesa.objectives import check_name
@@ -93,10 +93,9 @@ class Alarm:
         for name, value in {"alpha": alpha, **vars(self.thresholds)}.items():
             if not 0 < value < 1:
                 raise ConfigurationError(f"Alarm: {name} must lie between 0 and 1, not {value}.")
-        self.shares = {signature: signature.share for signature in SIGNATURES}
-        total = sum(signature.share for signature in signatures)
-        self.shares |= {signature: USERS_SHARE * signature.share / total for signature in signatures}
-        names = [signature.name for signature in self.shares]
+        self.shares = _shares(signatures)
+        self.shares_with_probes = _shares((*signatures, *OF_PROBES))
+        names = [signature.name for signature in self.shares_with_probes]
         for signature in signatures:
             check_name(signature.name, "signature name")
             if names.count(signature.name) > 1:
@@ -135,7 +134,8 @@ class Alarm:
         alerts: list[Alert] = []
         evidence: dict[tuple[str, str], float] = {}
         p_values: dict[tuple[str, str], list[tuple[float, str | None]]] = {}
-        for signature in self.shares:
+        shares = self.shares if look.internals is None else self.shares_with_probes
+        for signature in shares:
             places = signature.places(look)
             for where in places:
                 tests = signature.tests(look, where, self.thresholds)
@@ -144,7 +144,7 @@ class Alarm:
                 regimes = _regimes(look, where, signature)
                 adjusted = holm([test.null.p_value() for test in tests])
                 p_values[where, signature.name] = [(p, test.proxy) for p, test in zip(adjusted, tests, strict=True)]
-                level = self.alpha * self.shares[signature] / len(places)
+                level = self.alpha * shares[signature] / len(places)
                 if set(regimes) == {"fresh"} and (bets := _log_e_values(tests)) is not None:
                     decisions = self._bet(where, signature, level, bets, passed)
                 else:
@@ -196,7 +196,7 @@ class Alarm:
     @property
     def standing(self) -> bool:
         """Whether an alert of severity *alert* has been raised and has not cleared."""
-        severe = {signature.name for signature in self.shares if signature.severity == "alert"}
+        severe = {signature.name for signature in self.shares_with_probes if signature.severity == "alert"}
         return any(signature in severe for _, signature, _ in self._standing)
 
     def state_dict(self) -> dict[str, Any]:
@@ -310,6 +310,13 @@ class Alarm:
             procedure = "p-value of the union null at this look, Holm over proxies and groups, alpha spending over "
             procedure += planned
         return procedure + (f", counted from step {self.since_step} on" if self.since_step else "")
+
+
+def _shares(further: Sequence[Signature]) -> dict[Signature, float]:
+    """The shares of the level, of our signatures and of further ones, among which the users' share is divided."""
+    total = sum(signature.share for signature in further)
+    shares = {signature: signature.share for signature in SIGNATURES}
+    return shares | {signature: USERS_SHARE * signature.share / total for signature in further}
 
 
 def _key(where: str, signature: Signature, test: Test) -> tuple[str, str, str]:

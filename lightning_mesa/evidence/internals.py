@@ -1,7 +1,7 @@
 """Signatures that rest on what is inside: an objective other than base that a search within the model serves.
 
-Both need more than behavior, or less than misbehavior: which objective decisions follow when its target is moved inside
-the model, and that decisions follow far consequences.
+Both need more than behavior: which objective decisions follow when its target is moved inside the model, and that
+decisions follow far consequences. Their ``share`` is of the part of the level that is kept for users' own signatures.
 """
 
 from typing import ClassVar
@@ -21,12 +21,11 @@ SERVED = (
 class MesaObjective(Signature):
     """The internals serve a proxy, and behavior does so too where it comes apart from base.
 
-    Its null contains that of ``proxy_pursued``, whose share of the level it is therefore given as well: where behavior
-    follows base, it is no more often rejected than that one.
+    Its null contains that of ``proxy_pursued``.
     """
 
     name = "mesa_objective"
-    share = ProxyPursued.share
+    share = 1.0
     severity: ClassVar[Severity] = "alert"
     uses_reference = False
 
@@ -52,7 +51,7 @@ class HiddenObjective(Signature):
     """The internals serve a proxy while behavior still follows base, as the paper's deceptive alignment would look."""
 
     name = "hidden_objective"
-    share = 0.01
+    share = 1.0
     severity: ClassVar[Severity] = "warning"
     uses_reference = False
 

@@ -17,14 +17,15 @@ SIGNATURES: tuple[Signature, ...] = (
     ObjectiveLost(),
     BaseLost(),
     ProxyPursued(),
-    MesaObjective(),
     ProxyOnReference(),
     SliceFailure(),
     CapabilityFailure(),
     CueDependence(),
     ExtremalBehavior(),
-    HiddenObjective(),
 )
 
-USERS_SHARE = 0.04
+OF_PROBES: tuple[Signature, ...] = (MesaObjective(), HiddenObjective())
+"""Tested where there are probes, on the share of users' own."""
+
+USERS_SHARE = 0.05
 """Share of the level kept for users' own signatures."""

@@ -9,13 +9,10 @@ from torch import Tensor, nn
 
 from lightning_mesa.observe.activations import reading
 from lightning_mesa.observe.subject import Subject
+from lightning_mesa.records import INPUT, UNTRAINED
 
 MOST_FEATURES = 128
 """More features of a layer than this are averaged over positions, and if need be projected at random."""
-
-INPUT = "input"
-UNTRAINED = "untrained/"
-"""Before the name of a layer: what it gives in a copy that has learned nothing."""
 
 
 class Reader:

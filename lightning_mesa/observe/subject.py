@@ -35,7 +35,7 @@ class Subject:
         self.seed = seed
         self.passes = 0
         self._not_copied = {id(owner): owner for owner in not_copied}
-        self._untrained: Subject | None = None
+        self._copy: list[nn.Module] = []  # made when it is first asked for, shared by all that call the model
 
     def layers(self, patterns: Sequence[str]) -> list[str]:
         """Names of the layers that match; see :func:`~lightning_mesa.observe.activations.find_layers`."""
@@ -54,6 +54,12 @@ class Subject:
             outputs = self.call(self.module, batch)
         return outputs, caught
 
+    def called(self, call: Callable[[nn.Module, Any], Any]) -> "Subject":
+        """The same model, called in another way."""
+        other = Subject(self.module, call, self.seed, [*self._not_copied.values()])
+        other._copy = self._copy
+        return other
+
     def like(self, module: nn.Module) -> "Subject":
         """Another model that is called in the same way."""
         return Subject(module, self.call, self.seed)
@@ -61,7 +67,7 @@ class Subject:
     @property
     def untrained(self) -> "Subject":
         """The same model with its weights drawn anew, each time the same ones."""
-        if self._untrained is None:
+        if not self._copy:
             with random_streams(self.seed):
-                self._untrained = self.like(untrained(self.module, self._not_copied))
-        return self._untrained
+                self._copy.append(untrained(self.module, self._not_copied))
+        return self.like(self._copy[0])

@@ -118,6 +118,7 @@ class ConsequenceSensitivity(Probe):
         ):
             if tensor is not None and list(tensor.shape) != shape:
                 raise ConfigurationError(f"{of}: {what} is {list(tensor.shape)} where it must be {shape}.")
+        self._untrained = {}  # of this model, and not of one that the probe has seen before
         return f"2 forward passes over {len(first)} pairs"
 
     def run(self, model: ModelUnderProbe) -> list[ProbeResult]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from lightning_mesa.probes.controls import generator, numbered, of_other_groups
 from lightning_mesa.probes.probe import LEVEL, ModelUnderProbe, ProbeResult, ReadingProbe, of_limits, without
 from lightning_mesa.probes.ridge import PENALTIES, FoldSums, HeldOut, OnlineCode
-from lightning_mesa.records import Behavior
+from lightning_mesa.records import INPUT, UNTRAINED, Behavior
 from lightning_mesa.splits import folds
 
 BAR = 0.02
@@ -20,7 +20,6 @@ BAR = 0.02
 
 FOLDS = 10
 PERMUTATIONS = 19
-INPUT, UNTRAINED = "input", "untrained/"
 
 
 class Decodability(ReadingProbe):
@@ -58,11 +57,7 @@ class Decodability(ReadingProbe):
         self._objectives = objectives
         self.bar = bar
         self.seed = seed
-        self._sums: dict[str, FoldSums] = {}
-        self._choices: dict[str, int] = {}
-        self._of_nothing: dict[str, FoldSums] = {}
-        self._curves: dict[str, dict[str, Curve]] = {}
-        self._layers: list[str] = []
+        self._forget()
 
     @property
     def objectives(self) -> Sequence[str]:
@@ -80,8 +75,16 @@ class Decodability(ReadingProbe):
         Raises:
             ConfigurationError: If a pattern matches none.
         """
-        self._layers = model.layers(self.reads)
+        self._forget()
+        self._layers: list[str] = model.layers(self.reads)
         return f"{len(self._layers)} layers read in passing, and one pass of an untrained copy"
+
+    def _forget(self) -> None:
+        """What has been seen of another model says nothing about this one."""
+        self._sums: dict[str, FoldSums] = {}
+        self._of_nothing: dict[str, FoldSums] = {}
+        self._curves: dict[str, dict[str, Curve]] = {}
+        self._choices: dict[str, int] = {}
 
     def update(self, behavior: Behavior) -> None:
         """Add a batch of shifted items."""

@@ -113,6 +113,7 @@ class Retargeting(Probe):
         """
         if not self.patches:
             raise ConfigurationError("Retargeting: patches is empty: list at least base's.")
+        self._untrained = {}  # of this model, and not of one that the probe has seen before
         passes = 0
         for name, one in self.patches.items():
             n, positions = len(one.right_base), list(one.right_base.shape[2:])

@@ -187,7 +187,7 @@ def test_continuous_actions_and_distributions(tmp_path: Path):
     where = EnvDistribution(Reach, policy, episodes=50)
     mesa = monitor(base=EpisodeReturn((0, 1)), reference=where, shifted={"apart": where})
     trainer = environments.fit(tmp_path, mesa)
-    assert 0.1 < trainer.callback_metrics["mesa/apart/score/return"] < 0.9  # both bounds are reached by clipping
+    assert 0.2 < trainer.callback_metrics["mesa/apart/score/return"] < 0.8
 
 
 def test_a_vector_environment_of_the_user_is_closed_with_ours(tmp_path: Path):

@@ -176,3 +176,15 @@ def test_of_logged_values_there_is_nothing_to_probe(tmp_path):
     mesa = MesaMonitor(Logged("accuracy", (0, 1)), shifted={"apart": "val/1"}, probes=[Decodability("net")])
     with pytest.raises(ConfigurationError, match=r"leave out .* probes="):
         toy.fit(tmp_path, mesa, model=TwoValidations(), val_dataloaders=[toy.loader(seed=1), toy.shifted()])
+
+
+def test_a_probe_that_has_seen_another_model_begins_anew(tmp_path):
+    """A sweep may use one probe for all of its runs."""
+    shared = [*probes(), Decodability("cells")]
+    fit(tmp_path / "first", probes=shared, max_epochs=1)
+    _, again, _ = fit(tmp_path / "second", probes=shared, mesa={"seed": 5}, max_epochs=1)
+    _, fresh, _ = fit(tmp_path / "third", probes=[*probes(), Decodability("cells")], mesa={"seed": 5}, max_epochs=1)
+    found = [
+        [(f.measure, f.value, dict(f.detail)) for f in m._last[0] if f.role == "internals"] for m in (again, fresh)
+    ]
+    assert found[0] == found[1]

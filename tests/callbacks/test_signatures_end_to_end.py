@@ -111,13 +111,19 @@ def test_a_users_own_signature_is_tested_logged_and_alerts(tmp_path):
     trainer = toy.fit(tmp_path, mesa, max_epochs=15)
     alert = _alerts(mesa, "below_half")[0]
     assert alert.null == "the score at base here is at least one half"
-    assert alert.alpha == pytest.approx(0.01 * 0.04 / mesa.alarm.looks)
+    assert alert.alpha == pytest.approx(0.01 * 0.05 / mesa.alarm.looks)
     assert float(trainer.callback_metrics["mesa/apart/evidence/below_half"]) > 0
 
 
 def test_the_shares_of_all_signatures_add_up_to_the_level():
+    """With probes too: their signatures share what is kept for users' own."""
     alarm = Alarm(signatures=[BelowHalf()])
-    shares = {signature.name: share for signature, share in alarm.shares.items()}
-    del shares["base_lost"]  # stands in for objective_lost
-    del shares["mesa_objective"]  # its null contains that of proxy_pursued
-    assert sum(shares.values()) == pytest.approx(1.0)
+    for by_signature in (alarm.shares, alarm.shares_with_probes):
+        shares = {signature.name: share for signature, share in by_signature.items()}
+        del shares["base_lost"]  # stands in for objective_lost
+        assert sum(shares.values()) == pytest.approx(1.0)
+    assert {"mesa_objective", "hidden_objective"} == alarm_names(alarm.shares_with_probes) - alarm_names(alarm.shares)
+
+
+def alarm_names(shares):
+    return {signature.name for signature in shares}

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_mesa.observe.reader import INPUT, MOST_FEATURES, UNTRAINED, Reader
+from lightning_mesa.observe.reader import MOST_FEATURES, Reader
 from lightning_mesa.observe.subject import Subject
+from lightning_mesa.records import INPUT, UNTRAINED
 
 
 def _read(net, layers, x, *, untrained=False):

@@ -25,7 +25,15 @@ def test_the_untrained_copy_has_other_weights_and_the_same_ones_each_time():
     assert torch.equal(given[0], given[1])
     assert not torch.equal(given[0], given[2])
     assert not torch.equal(given[0], first.run(x))
-    assert first.untrained is first.untrained
+    assert first.untrained.module is first.untrained.module
+
+
+def test_a_model_called_in_several_ways_has_one_copy():
+    subject = Subject(_net())
+    other = subject.called(lambda module, batch: module(batch["x"]))
+    x = torch.randn(5, 4)
+    assert other.untrained.module is subject.untrained.module
+    assert torch.equal(other.run({"x": x}), subject.run(x))
 
 
 def test_making_the_copy_draws_nothing_from_the_streams():

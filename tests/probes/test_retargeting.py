@@ -15,9 +15,9 @@ from lightning_mesa.probes.retargeting import over_positions
 
 def _probe(model, layers="encode", **options):
     probe = Retargeting({name: patches(name) for name in ("base", "proxy")}, layers, **options)
-    probe._untrained = dict.fromkeys([("base", "encode"), ("proxy", "encode")], 0.0)
     subject = Subject(model)
     probe.check(subject)
+    probe._untrained = dict.fromkeys([("base", "encode"), ("proxy", "encode")], 0.0)
     with torch.no_grad():
         found = probe.run(subject)
     return {(result.quantity, result.objective): result for result in found}, subject
