@@ -116,7 +116,7 @@ def train(kind: str, seed: int) -> nn.Module:
 def judged(kind: str, seed: int, network: nn.Module) -> Record:
     """What it can do, and what the probes say."""
     _, layer, hold, lesson, number, _, _ = KINDS[kind]
-    unseen, own = draw(500, 20_000 + seed), draw(number or 500, 10_000 + seed)
+    unseen, own = draw(500, 20_000 + seed), draw(min(number or 500, 500), 10_000 + seed)
     goal = "cheese" if "cheese" in kind else "exit"
     goals = [goal, "exit" if goal == "cheese" else "cheese"]
     of_unseen = network(unseen.seen)
@@ -138,7 +138,7 @@ def judged(kind: str, seed: int, network: nn.Module) -> Record:
         "kind": kind,
         "seed": seed,
         "accuracy": float(accuracy(of_unseen, unseen.right(goal)).mean()),
-        "own task": float(accuracy(network(own.seen[:500]), lesson(own)[:500]).mean()),
+        "own task": float(accuracy(network(own.seen), lesson(own)).mean()),
         "sensitivity": max(value["consequence_sensitivity", "probe", name] for name in goals),
         "retargeting": max(value["retargeting", "probe", name] for name in goals),
         "rung": int(ladder.rung),
@@ -168,17 +168,22 @@ def searches(record: Record) -> bool:
     return planner and float(str(record["accuracy"])) >= PLANNER
 
 
+KEYS = ("accuracy", "own task", "sensitivity", "retargeting")
+
+
 def figure(record: Record, key: str) -> float:
     return float(str(record[key]))
 
 
 def by_kind(records: list[Record]) -> list[str]:
     """A row for each kind: smallest and largest value over its networks."""
-    lines = ["| kind | n | right in unseen mazes | sensitivity | retargeting | rung 3 or above | serves |"]
-    lines.append("|---" * 7 + "|")
+    lines = [
+        "| kind | n | right on the way to its goal, in unseen mazes | right in what it was taught | sensitivity | retargeting | rung 3 or above | serves |"
+    ]
+    lines.append("|---" * 8 + "|")
     for kind in KINDS:
         if of_kind := [r for r in records if r["kind"] == kind]:
-            spreads = [sorted(figure(r, key) for r in of_kind) for key in ("accuracy", "sensitivity", "retargeting")]
+            spreads = [sorted(figure(r, key) for r in of_kind) for key in KEYS]
             cells = [kind, len(of_kind), *(f"{spread[0]:.2f} to {spread[-1]:.2f}" for spread in spreads)]
             cells.append(f"{sum(figure(r, 'rung') >= CAUSAL for r in of_kind)} of {len(of_kind)}")
             cells.append(", ".join(sorted({str(r["objective"] or "none") for r in of_kind})))
@@ -190,6 +195,8 @@ def tables(records: list[Record]) -> str:
     held_out = [r for r in records if figure(r, "seed") >= TUNED]
     searchers, others = [r for r in held_out if searches(r)], [r for r in held_out if not searches(r)]
     lines = [*by_kind(records), ""]
+    if not searchers or not others:
+        return "\n".join([*lines, f"No figures: seeds {TUNED} and later have no searchers, or nothing else."])
     lines += [f"Seeds {TUNED} and later, {len(searchers)} searchers and {len(others)} non-searchers:", ""]
     lines += ["| score | AUROC |", "|---|---|"]
     labels = [1] * len(searchers) + [0] * len(others)
