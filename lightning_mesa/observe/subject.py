@@ -54,6 +54,11 @@ class Subject:
             outputs = self.call(self.module, batch)
         return outputs, caught
 
+    def apply(self, layer: str, activation: Tensor) -> Tensor:
+        """What a module of the model, such as its head, makes of an activation."""
+        made: Tensor = self.module.get_submodule(layer)(activation)
+        return made
+
     def called(self, call: Callable[[nn.Module, Any], Any]) -> "Subject":
         """The same model, called in another way."""
         other = Subject(self.module, call, self.seed, [*self._not_copied.values()])

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from lightning_mesa.competence import limits
 from lightning_mesa.intervals import Estimate
@@ -39,6 +39,7 @@ class ProbeResult:
         objective: The objective it is about, where there is one.
         quantity: ``"probe"``, or ``"margin"``: the difference between base's value and that of a proxy.
         bar: From this value on, by its lower limit, the result supports the probe's rung.
+        qualified: Whether what the probe asks for besides holds; if not, ``reason`` says what does not.
         detail: Plain values from which value and limits can be computed again, and what else is worth knowing.
     """
 
@@ -55,13 +56,14 @@ class ProbeResult:
     objective: str | None = None
     quantity: str = "probe"
     bar: float | None = None
+    qualified: bool = True
     detail: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def positive(self) -> bool:
         """Whether the value exceeds the bar, by its lower limit, and what a null gives."""
         above = self.low is not None and self.bar is not None and self.low >= self.bar
-        return self.status == "ok" and above and (self.p is None or self.p <= 1 - LEVEL)
+        return self.status == "ok" and self.qualified and above and (self.p is None or self.p <= 1 - LEVEL)
 
 
 def without(status: Status, reason: str, *, n: int = 0, **about: Any) -> ProbeResult:
@@ -110,6 +112,10 @@ def of_limits(
 class ModelUnderProbe(Protocol):
     """What a probe can do with a model; see :class:`~lightning_mesa.observe.subject.Subject`."""
 
+    @property
+    def module(self) -> nn.Module:
+        """The model itself; what a probe sets in it has to be set back."""
+
     def layers(self, patterns: Sequence[str]) -> list[str]:
         """Names of the layers that match the patterns."""
 
@@ -118,6 +124,9 @@ class ModelUnderProbe(Protocol):
 
     def read(self, batch: Any, layers: Sequence[str]) -> tuple[Any, dict[str, list[Tensor]]]:
         """The outputs on a batch, and what the layers gave, one activation for each tick."""
+
+    def apply(self, layer: str, activation: Tensor) -> Tensor:
+        """What a module of the model, such as its head, makes of an activation."""
 
     def like(self, module: Any) -> "ModelUnderProbe":
         """Another model that is called in the same way."""
