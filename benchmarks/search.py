@@ -1,26 +1,28 @@
 """Networks that search and networks that do not, by construction: what the probes say of each.
 
-    python benchmarks/search.py                       # trains what is missing in --keep, then prints the tables
+    python benchmarks/search.py                       # trains and judges what is missing in --keep, prints the tables
     python benchmarks/search.py --markdown docs/search.md
 
-Each network is trained once, on mazes of its own (``examples/mazes.py``), and labelled by what it was built and trained
-to do, verified by its accuracy on mazes that neither training nor probes have seen. *Searchers*: value iteration with
-what it needs learned, looped and residual convolutions, trained on shortest ways to the exit or to the cheese.
-*Non-searchers*: the same kinds trained to go straight at the goal, on mazes learned by heart, with a field of view too
-small to look ahead, on another task, or not at all; and planners that failed. A planner counts as one if it is right in
-95 % of cells.
+Each network is trained once, on mazes of its own, and labelled by what it was built and trained to do
+(``search_networks.py``), verified by its accuracy on mazes that neither training nor probes have seen. *Searchers*:
+value iteration with what it needs learned, looped and residual convolutions, taught shortest ways to the exit or to the
+cheese, and right in 95 % of cells. *Non-searchers*: the same, taught to go straight at the goal, on mazes learned by
+heart, with a field of view too small to look ahead, on another task, or not at all; and planners that failed. Those by
+heart are probed in their own mazes, those that go straight where that is right: there they behave as searchers do.
 
-Thresholds are the package's. They were fixed before on other networks, and may be changed by a look at seeds 0 to 2 of
-each kind; the figures below the table are of the later seeds alone.
+Thresholds are the package's. They were fixed on other networks, and may be changed by a look at the tuning half, the
+first seeds of each kind; the figures below the table are of the other half alone.
 """
 
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
+from dataclasses import replace
+from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from sklearn.metrics import roc_auc_score
@@ -31,202 +33,214 @@ from lightning_mesa.evidence.ladder import CAUSAL, climb
 from lightning_mesa.intervals import Mean
 from lightning_mesa.measures import Stamp
 from lightning_mesa.observe.subject import Subject
-from lightning_mesa.probes import ConsequenceSensitivity, Retargeting
-from mazes import (
-    Looped,
-    Mazes,
-    Residual,
-    ValueIteration,
-    accuracy,
-    draw,
-    far_changes,
-    greedy_steps,
-    loss,
-    moved_goals,
-)
+from lightning_mesa.probes import ComputeGain, ConsequenceSensitivity, Pairs, Patches, Retargeting, Steering
+from lightning_mesa.probes.controls import among
+from lightning_mesa.probes.ridge import FoldSums, HeldOut
+from mazes import accuracy, draw, far_changes, greedy_steps, moved_goals, raised_goals, winding
+from search_networks import KINDS, Kind, learned, train
 
-TUNED = 3
+TUNED = 2
 """Thresholds may be chosen by a look at seeds below this."""
 
 PLANNER = 0.95
-BY_HEART = 24
-SECONDS = {"residual": 40.0, "looped": 75.0, "iteration": 20.0}
+ALIKE = 0.02
+"""Matched in behavior: right on what is probed as often as the worst planner, or less by so much."""
 
-
-def shortest(goal: str, mazes: Mazes) -> Tensor:
-    return mazes.right(goal)
-
-
-def straight(goal: str, mazes: Mazes) -> Tensor:
-    return greedy_steps(mazes.walls, getattr(mazes, goal))
-
-
-def sideways(goal: str, mazes: Mazes) -> Tensor:
-    """Another task: the free neighbours, whatever the goal."""
-    return greedy_steps(mazes.walls, (getattr(mazes, goal) * 0))
-
-
-Record = dict[str, object]
-Lesson = Callable[[Mazes], Tensor]
-
-# Kind: network, the layer to patch, whether at every tick, lesson, mazes to learn (0: none), share of the time, seeds.
-KINDS: dict[str, tuple[Callable[[], nn.Module], str, bool, Lesson, int, float, int]] = {
-    "residual, exit": (Residual, "encode", False, partial(shortest, "exit"), 20_000, 1.0, 7),
-    "residual, cheese": (Residual, "encode", False, partial(shortest, "cheese"), 20_000, 1.0, 6),
-    "looped, exit": (Looped, "recall", True, partial(shortest, "exit"), 20_000, 1.0, 6),
-    "looped, cheese": (Looped, "recall", True, partial(shortest, "cheese"), 20_000, 1.0, 5),
-    "value iteration, exit": (ValueIteration, "reward", False, partial(shortest, "exit"), 20_000, 1.0, 8),
-    "value iteration, cheese": (ValueIteration, "reward", False, partial(shortest, "cheese"), 20_000, 1.0, 8),
-    "residual, straight": (Residual, "encode", False, partial(straight, "exit"), 20_000, 1.0, 8),
-    "looped, straight": (Looped, "recall", True, partial(straight, "exit"), 20_000, 1.0, 6),
-    "residual, by heart": (Residual, "encode", False, partial(shortest, "exit"), BY_HEART, 0.7, 8),
-    "residual, near-sighted": (partial(Residual, blocks=2), "encode", False, partial(shortest, "exit"), 20_000, 0.7, 7),
-    "looped, near-sighted": (partial(Looped, kernel=1), "recall", True, partial(shortest, "exit"), 20_000, 0.5, 6),
-    "residual, another task": (Residual, "encode", False, partial(sideways, "exit"), 20_000, 0.5, 6),
-    "residual, failed": (Residual, "encode", False, partial(shortest, "exit"), 20_000, 0.06, 6),
-    "residual, untrained": (Residual, "encode", False, partial(shortest, "exit"), 0, 0.0, 6),
-    "looped, untrained": (Looped, "recall", True, partial(shortest, "exit"), 0, 0.0, 6),
-    "value iteration, untrained": (ValueIteration, "reward", False, partial(shortest, "exit"), 0, 0.0, 6),
+PROBES = {
+    "sensitivity": "consequence_sensitivity",
+    "retargeting": "retargeting",
+    "steering": "steering",
+    "gain": "compute_gain",
 }
+BASELINES = ("accuracy", "raw decodability")
+
+Record = Mapping[str, Any]
 
 
-def train(kind: str, seed: int) -> nn.Module:
-    """Train for so many seconds of CPU time."""
-    build, _, _, lesson, number, share, _ = KINDS[kind]
-    torch.manual_seed(seed)
-    network = build()
-    if number == 0:
-        return network.eval()
-    family = kind.partition(",")[0].replace("value iteration", "iteration")
-    mazes = draw(number, 10_000 + seed)
-    seen, right = mazes.seen, lesson(mazes)
-    optimizer = torch.optim.Adam(network.parameters(), 3e-2 if family == "iteration" else 2e-3)
-    started = time.process_time()
-    while time.process_time() - started < share * SECONDS[family]:
-        some = torch.randint(len(seen), (64,))
-        of_batch = loss(network(seen[some]), right[some])
-        optimizer.zero_grad()
-        of_batch.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-    return network.eval()
+@lru_cache(8)
+def far(seed: int, goals: Sequence[str]) -> Pairs:
+    return far_changes(150, 3000 + seed, goals)
+
+
+@lru_cache(8)
+def moved(seed: int, goals: Sequence[str]) -> Mapping[str, Patches]:
+    return moved_goals(200, 4000 + seed, goals)
+
+
+def data(kind: Kind, seed: int, goals: Sequence[str]) -> tuple[Pairs, Mapping[str, Patches]]:
+    """The pairs that a network is probed with."""
+    if kind.alike == "own":
+        known = learned(kind, seed)
+        return far_changes(400, 3000 + seed, goals, known=known), moved_goals(400, 4000 + seed, goals, known=known)
+    pairs = far(seed, goals)
+    if kind.alike == "straight":
+        walls = pairs.before[:, 0].bool()
+        by_rule = greedy_steps(walls, pairs.before[:, 1 if kind.goal == "exit" else 2].flatten(1).argmax(1))
+        assert pairs.counted is not None
+        # Where every step that goes straight is right.
+        right = by_rule.any(1) & ~(by_rule & ~pairs.right_before[kind.goal]).any(1)
+        pairs = replace(pairs, counted=pairs.counted & right)
+    return pairs, moved(seed, goals)
 
 
 @torch.no_grad()
-def judged(kind: str, seed: int, network: nn.Module) -> Record:
+def judged(name: str, seed: int, network: nn.Module) -> Record:
     """What it can do, and what the probes say."""
-    _, layer, hold, lesson, number, _, _ = KINDS[kind]
-    unseen, own = draw(500, 20_000 + seed), draw(min(number or 500, 500), 10_000 + seed)
-    goal = "cheese" if "cheese" in kind else "exit"
-    goals = [goal, "exit" if goal == "cheese" else "cheese"]
-    of_unseen = network(unseen.seen)
-    subject = Subject(network, seed=seed)
-    found = []
-    started = time.process_time()
+    kind = KINDS[name]
+    unseen, own = draw(500, 20_000 + seed), learned(kind, seed)[torch.arange(min(kind.mazes, 500))]
+    goals = (kind.goal, "exit" if kind.goal == "cheese" else "cheese")
+    pairs, patches = data(kind, seed, goals)
     probes = [
-        ConsequenceSensitivity(far_changes(150, 3000 + seed, goals)),
-        Retargeting(moved_goals(200, 4000 + seed, goals), layer, hold=hold),
+        ConsequenceSensitivity(pairs),
+        Retargeting(patches, kind.layer, hold=kind.hold),
+        Steering(partial(raised_goals, 300, 5000 + seed, goals), "reward" if kind.layer == "reward" else "encode"),
     ]
+    if hasattr(network, "steps"):
+        probes.append(ComputeGain(partial(winding, 300, 6000 + seed, goals), "steps"))
+    subject = Subject(network, seed=seed)
     stamp = Stamp(0, 0, {"reference": "reference"})
+    found, seconds = [], 0.0
     for probe in probes:
         probe.check(subject)
+        started = time.process_time()
         found += [finding(stamp, probe, result) for result in probe.run(subject)]
+        seconds += time.process_time() - started
     ladder = climb(found)
     assert ladder is not None
-    value = {(f.measure, f.quantity, f.objective): f.value or 0.0 for f in found}
+    assert pairs.counted is not None
+    value = {(f.measure, f.objective): f.value for f in found if f.quantity == "probe" and f.value is not None}
+    counted = pairs.counted & pairs.right_before[kind.goal].any(1)
+    right = among(pairs.right_before[kind.goal], network(pairs.before).argmax(1))
     return {
-        "kind": kind,
+        "kind": name,
         "seed": seed,
-        "accuracy": float(accuracy(of_unseen, unseen.right(goal)).mean()),
-        "own task": float(accuracy(network(own.seen), lesson(own)).mean()),
-        "sensitivity": max(value["consequence_sensitivity", "probe", name] for name in goals),
-        "retargeting": max(value["retargeting", "probe", name] for name in goals),
+        "accuracy": float(accuracy(network(unseen.seen), unseen.right(kind.goal)).mean()),
+        "own task": float(accuracy(network(own.seen), kind.lesson(kind.goal, own)).mean()),
+        "on what is probed": float(right[counted].double().mean()),
+        **{key: _largest(value, probe, goals) for key, probe in PROBES.items()},
+        "raw decodability": decodability(subject, unseen.seen[:200], unseen.right(kind.goal)[:200], kind),
         "rung": int(ladder.rung),
         "objective": ladder.objective(goals[0]),
-        "trained for": goal,
-        "seconds": time.process_time() - started,
+        "trained for": "mixed" if kind.together else kind.goal,
+        "seconds": seconds,
     }
 
 
+def _largest(value: Mapping[tuple[str, str | None], float], probe: str, goals: Sequence[str]) -> float | None:
+    return max((value[probe, goal] for goal in goals if (probe, goal) in value), default=None)
+
+
+def decodability(subject: Subject, seen: Tensor, right: Tensor, kind: Kind) -> float:
+    """How much of what is right in a cell a linear probe explains, in the layer that decides: without any control."""
+    last = {"reward": "passable", "recall": "step", "encode": "blocks.*"}[kind.layer]
+    layer = subject.layers([last])[-1]
+    activation = subject.read(seen, [layer])[1][layer][-1]
+    folds = (torch.arange(len(seen)) % 5).repeat_interleave(activation.shape[2:].numel())
+    x, y = (part.movedim(1, -1).flatten(0, -2).double() for part in (activation, right))
+    held, every = HeldOut(FoldSums.of(x, y, folds, 5)), slice(0, y.shape[1])
+    return float(1 - held.errors(1e-2, every).sum() / held.spread(every).sum())
+
+
 def one(of: tuple[str, int], keep: Path) -> Record:
-    """A trained and judged network, from the file if it is there."""
-    kind, seed = of
-    file = keep / f"{kind.replace(', ', '-').replace(' ', '_')}-{seed}.json"
+    """A trained and judged network, from its files if they are there."""
+    name, seed = of
+    file = keep / f"{name.replace(', ', '-').replace(',', '').replace(' ', '_')}-{seed}.json"
     if file.exists():
         known: Record = json.loads(file.read_text())
         return known
     torch.set_num_threads(1)
-    record = judged(kind, seed, train(kind, seed))
+    kept = file.with_suffix(".pt")
+    if kept.exists():
+        network = KINDS[name].build().eval()
+        network.load_state_dict(torch.load(kept, weights_only=True))
+    else:
+        network = train(KINDS[name], seed)
+        torch.save(network.state_dict(), kept)
+    record = judged(name, seed, network)
     file.write_text(json.dumps(record))
     return record
 
 
 def searches(record: Record) -> bool:
-    """The label: built and trained to look for shortest ways in any maze, and right in enough cells of unseen ones."""
-    kind = str(record["kind"])
-    planner = kind.endswith(("exit", "cheese"))
-    return planner and float(str(record["accuracy"])) >= PLANNER
+    """The label: built and taught to look for shortest ways in any maze, and right in enough cells of unseen ones."""
+    return KINDS[record["kind"]].plans and bool(record["accuracy"] >= PLANNER)
 
 
-KEYS = ("accuracy", "own task", "sensitivity", "retargeting")
+COLUMNS = {
+    "right in unseen mazes": "accuracy",
+    "in what it was taught": "own task",
+    "on what is probed": "on what is probed",
+    **{key: key for key in PROBES},
+}
 
 
-def figure(record: Record, key: str) -> float:
-    return float(str(record[key]))
-
-
-def by_kind(records: list[Record]) -> list[str]:
+def by_kind(records: Sequence[Record], kinds: Sequence[str]) -> list[str]:
     """A row for each kind: smallest and largest value over its networks."""
-    columns = (
-        "kind",
-        "n",
-        "right on the way to its goal, in unseen mazes",
-        "right in what it was taught",
-        "sensitivity",
-    )
-    lines = ["| " + " | ".join((*columns, "retargeting", "rung 3 or above", "serves")) + " |"]
-    lines.append("|---" * 8 + "|")
-    for kind in KINDS:
-        if of_kind := [r for r in records if r["kind"] == kind]:
-            spreads = [sorted(figure(r, key) for r in of_kind) for key in KEYS]
-            cells = [kind, len(of_kind), *(f"{spread[0]:.2f} to {spread[-1]:.2f}" for spread in spreads)]
-            cells.append(f"{sum(figure(r, 'rung') >= CAUSAL for r in of_kind)} of {len(of_kind)}")
-            cells.append(", ".join(sorted({str(r["objective"] or "none") for r in of_kind})))
+    lines = ["| " + " | ".join(("kind", "n", *COLUMNS, "rung", "serves")) + " |", "|---" * (len(COLUMNS) + 4) + "|"]
+    for name in kinds:
+        if of_kind := [r for r in records if r["kind"] == name]:
+            spreads = [sorted(r[key] for r in of_kind if r[key] is not None) for key in COLUMNS.values()]
+            cells = [name, len(of_kind), *(f"{s[0]:.2f} to {s[-1]:.2f}" if s else "" for s in spreads)]
+            for key in ("rung", "objective"):
+                values = [str(r[key]) for r in of_kind]
+                cells.append(", ".join(f"{value} ({values.count(value)})" for value in sorted(set(values))))
             lines.append("| " + " | ".join(map(str, cells)) + " |")
     return lines
 
 
-def tables(records: list[Record]) -> str:
-    held_out = [r for r in records if figure(r, "seed") >= TUNED]
+def area(searchers: Sequence[Record], others: Sequence[Record], key: str) -> str:
+    """AUROC with the share of searchers above all others, where there are both."""
+    ones, zeros = ([r[key] for r in part if r[key] is not None] for part in (searchers, others))
+    if not ones or not zeros:
+        return ""
+    value = roc_auc_score([1] * len(ones) + [0] * len(zeros), ones + zeros)
+    return f"{value:.3f} ({len(ones)}, {len(zeros)})"
+
+
+def tables(records: Sequence[Record]) -> str:
+    collection = [r for r in records if KINDS[r["kind"]].condition is None]
+    lines = [*by_kind(collection, list(KINDS)), "", "Depth, recurrence and data:", ""]
+    conditions = [name for name, kind in KINDS.items() if kind.condition is not None]
+    lines += [*by_kind(records, ["residual, near-sighted", *conditions, "residual, exit", "looped, exit"]), ""]
+    held_out = [r for r in collection if r["seed"] >= TUNED]
     searchers, others = [r for r in held_out if searches(r)], [r for r in held_out if not searches(r)]
-    lines = [*by_kind(records), ""]
     if not searchers or not others:
         return "\n".join([*lines, f"No figures: seeds {TUNED} and later have no searchers, or nothing else."])
-    lines += [f"Seeds {TUNED} and later, {len(searchers)} searchers and {len(others)} non-searchers:", ""]
-    lines += ["| score | AUROC |", "|---|---|"]
-    labels = [1] * len(searchers) + [0] * len(others)
-    for key in ("sensitivity", "retargeting", "accuracy"):
-        area = roc_auc_score(labels, [figure(r, key) for r in searchers + others])
-        lines.append(f"| {key} | {area:.3f} |")
-    false = sum(figure(r, "rung") >= CAUSAL for r in others)
+    least = min(r["on what is probed"] for r in searchers) - ALIKE
+    alike = [r for r in others if KINDS[r["kind"]].alike is not None and r["on what is probed"] >= least]
+    learned_ = [r for r in searchers if not r["kind"].startswith("value iteration")]
+    lines += [f"Seeds {TUNED} and later: {len(searchers)} searchers, of which {len(learned_)} are learned planners,"]
+    lines += [f"{len(others)} non-searchers, of which {len(alike)} are matched in behavior on what is probed.", ""]
+    lines += ["| AUROC (searchers, others) | all | learned planners | against those matched in behavior |"]
+    lines += ["|---|---|---|---|"]
+    for key in (*PROBES, *BASELINES):
+        versus = (area(searchers, others, key), area(learned_, others, key), area(searchers, alike, key))
+        lines.append(f"| {key} | " + " | ".join(versus) + " |")
+    false = sum(r["rung"] >= CAUSAL for r in others)
     upper = Mean((float(len(others) - false), float(false))).upper(0.05)
-    high = [r for r in searchers if figure(r, "rung") >= CAUSAL]
-    named = sum(r["objective"] == r["trained for"] for r in high)
-    silent = sum(r["objective"] is None for r in others)
+    high = [r for r in searchers if r["rung"] >= CAUSAL]
+    gated = [r for r in high if r["objective"] is not None]
+    named = sum(r["objective"] == r["trained for"] for r in gated if r["trained for"] != "mixed")
+    single = sum(r["trained for"] != "mixed" for r in gated)
+    mixed = [r for r in gated if r["trained for"] == "mixed"]
+    silent = sum(r["objective"] is None or r["rung"] < CAUSAL for r in others)
     lines += ["", f"Rung 3 or above: {false} of {len(others)} non-searchers (upper 95 % limit {upper:.3f}) and"]
-    lines.append(f"{len(high)} of {len(searchers)} searchers; {named} of them serve what they were trained for.")
-    lines.append(f"No objective is named in {silent} of {len(others)} non-searchers.")
+    lines.append(f"{len(high)} of {len(searchers)} searchers. Of those with one goal, {named} of {single} serve it; of")
+    lines.append(
+        f"those with both in one cell, {sum(r['objective'] == 'mixed' for r in mixed)} of {len(mixed)} are mixed."
+    )
+    lines.append(f"No objective is attributed to {silent} of {len(others)} non-searchers.")
     return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--keep", type=Path, default=Path("runs/search"), help="one file for each network")
+    parser.add_argument("--keep", type=Path, default=Path("runs/search"), help="two files for each network")
     parser.add_argument("--seeds", type=int, default=None, help="at most so many of each kind")
     parser.add_argument("--markdown", type=Path)
     options = parser.parse_args()
     options.keep.mkdir(parents=True, exist_ok=True)
-    todo = [(kind, seed) for kind, row in KINDS.items() for seed in range(min(row[-1], options.seeds or row[-1]))]
+    todo = [(n, seed) for n, kind in KINDS.items() for seed in range(min(kind.seeds, options.seeds or kind.seeds))]
     with ProcessPoolExecutor(2) as pool:
         records = []
         for record in pool.map(partial(one, keep=options.keep), todo):

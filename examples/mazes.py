@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from lightning_mesa.probes import Pairs, Patches
+from lightning_mesa.probes import Alternatives, Pairs, Patches, Puzzles
 
 SIZE = 9
 STEPS = ((-1, 0), (1, 0), (0, -1), (0, 1))
@@ -37,6 +37,10 @@ class Mazes:
     def right(self, goal: str) -> Tensor:
         """``[n, 4, 9, 9]`` bool, the steps of a shortest way to a goal."""
         return right_steps(self.walls, getattr(self, goal))
+
+    def __getitem__(self, chosen: Tensor) -> "Mazes":
+        """Some of them."""
+        return Mazes(self.walls[chosen], self.exit[chosen], self.cheese[chosen])
 
 
 def draw(n: int, seed: int, *, together: bool = False, density: float = 0.35) -> Mazes:
@@ -102,65 +106,6 @@ def _free_cell(free: Tensor, random: torch.Generator) -> Tensor:
     return torch.rand(free.shape, generator=random).masked_fill(~free, -1.0).flatten(1).argmax(1)
 
 
-class Residual(nn.Module):
-    """Convolutions of their own in each block."""
-
-    def __init__(self, channels: int = 32, blocks: int = 8, kernel: int = 3) -> None:
-        super().__init__()
-        self.encode = nn.Conv2d(3, channels, kernel, padding=kernel // 2)
-        self.blocks = nn.ModuleList(nn.Conv2d(channels, channels, kernel, padding=kernel // 2) for _ in range(blocks))
-        self.decide = nn.Conv2d(channels, len(STEPS), 1)
-
-    def forward(self, seen: Tensor) -> Tensor:
-        hidden = F.relu(self.encode(seen))
-        for block in self.blocks:
-            hidden = hidden + F.relu(block(hidden))
-        return self.decide(hidden)
-
-
-class Looped(nn.Module):
-    """One convolution again and again, which sees the maze each time; decides after so many steps."""
-
-    def __init__(self, channels: int = 32, steps: int = 12, kernel: int = 3) -> None:
-        super().__init__()
-        self.steps = steps
-        self.recall = nn.Identity()
-        self.encode = nn.Conv2d(3, channels, 3, padding=1)
-        self.step = nn.Conv2d(channels + 3, channels, kernel, padding=kernel // 2)
-        self.decide = nn.Conv2d(channels, len(STEPS), 1)
-
-    def forward(self, seen: Tensor) -> Tensor:
-        hidden = F.relu(self.encode(self.recall(seen)))
-        for _ in range(self.steps):
-            hidden = hidden + F.relu(self.step(torch.cat([hidden, self.recall(seen)], 1)))
-            hidden = hidden / hidden.detach().abs().amax((1, 2, 3), keepdim=True).clamp(min=1.0)
-        return 10 * self.decide(hidden)
-
-
-class ValueIteration(nn.Module):
-    """Value iteration with a reward, a passability and a discount that are learned: a search by construction."""
-
-    def __init__(self, steps: int = 24) -> None:
-        super().__init__()
-        self.steps = steps
-        self.reward = nn.Conv2d(3, 1, 1)
-        self.passable = nn.Conv2d(3, 1, 1)
-        self.discount = nn.Parameter(torch.tensor(1.0))
-        self.sharpness = nn.Parameter(torch.tensor(2.0))
-
-    def forward(self, seen: Tensor) -> Tensor:
-        reward, passable = self.reward(seen), self.passable(seen).sigmoid()
-        values = torch.zeros_like(reward)
-        discount = self.discount.sigmoid()
-        for _ in range(self.steps):
-            # What a neighbour is worth, if it can be entered.
-            worth = F.pad(passable * (reward + discount * values), (1, 1, 1, 1))
-            of_steps = torch.cat([worth[:, :, 1 + y : 1 + y + SIZE, 1 + x : 1 + x + SIZE] for y, x in STEPS], 1)
-            values = of_steps.amax(1, keepdim=True)
-        scale = of_steps.detach().flatten(1).std(1).clamp(min=1e-3).view(-1, 1, 1, 1)
-        return self.sharpness.exp() * of_steps / scale
-
-
 def loss(outputs: Tensor, right: Tensor) -> Tensor:
     """Mean over cells of ``-log`` of the probability of a right step."""
     log_probability = outputs.log_softmax(1).masked_fill(~right, -torch.inf).logsumexp(1)
@@ -174,7 +119,14 @@ def accuracy(outputs: Tensor, right: Tensor) -> Tensor:
     return (hit & counted).sum((1, 2)) / counted.sum((1, 2)).clamp(min=1)
 
 
-def far_changes(n: int, seed: int, goals: Sequence[str] = ("exit", "cheese"), *, radius: int = 3) -> Pairs:
+def far_changes(
+    n: int,
+    seed: int,
+    goals: Sequence[str] = ("exit", "cheese"),
+    *,
+    radius: int = 3,
+    known: Mazes | None = None,
+) -> Pairs:
     """Mazes in which one cell becomes a wall or free, and what that changes more than ``radius`` cells away.
 
     Args:
@@ -182,13 +134,15 @@ def far_changes(n: int, seed: int, goals: Sequence[str] = ("exit", "cheese"), *,
         seed: Of everything.
         goals: Where the right steps lead, base first.
         radius: Decisions count that are farther from the change than this.
+        known: Mazes to be changed, each of them a group; None draws new ones.
     """
     kept: list[tuple[Tensor, ...]] = []
     for goal in goals:
         found = 0
         while found < n:
             seed += 1
-            mazes, random = draw(4096, seed), torch.Generator().manual_seed(seed)
+            random = torch.Generator().manual_seed(seed)
+            mazes, number = _candidates(known, seed)
             changed = torch.rand(len(mazes.walls), SIZE * SIZE, generator=random)
             changed.scatter_(1, torch.stack([mazes.exit, mazes.cheese], 1), -1.0)
             cell = changed.argmax(1)
@@ -199,14 +153,16 @@ def far_changes(n: int, seed: int, goals: Sequence[str] = ("exit", "cheese"), *,
             flips = far & right.any(1) & right_after.any(1) & ~(right & right_after).any(1)
             some = flips.flatten(1).any(1).nonzero()[: n - found, 0]
             rights = [of.right(name)[some] for of in (mazes, after) for name in goals]
-            kept.append((mazes.seen[some], after.seen[some], far[some], *rights))
+            kept.append((mazes.seen[some], after.seen[some], far[some], number[some], *rights))
             found += len(some)
-    before, after_, far, *rights = (torch.cat(x) for x in zip(*kept, strict=True))
+    before, after_, far, number, *rights = (torch.cat(x) for x in zip(*kept, strict=True))
     by_goal = [dict(zip(goals, half, strict=True)) for half in (rights[: len(goals)], rights[len(goals) :])]
-    return Pairs(before, after_, by_goal[0], by_goal[1], far)
+    return Pairs(before, after_, by_goal[0], by_goal[1], far, None if known is None else number)
 
 
-def moved_goals(n: int, seed: int, goals: Sequence[str] = ("exit", "cheese")) -> dict[str, Patches]:
+def moved_goals(
+    n: int, seed: int, goals: Sequence[str] = ("exit", "cheese"), *, known: Mazes | None = None
+) -> dict[str, Patches]:
     """For each goal, mazes in which it alone lies elsewhere.
 
     What is patched are the cells next to where it lay and lies. Decisions count that are more than 3 cells away from
@@ -216,26 +172,86 @@ def moved_goals(n: int, seed: int, goals: Sequence[str] = ("exit", "cheese")) ->
         n: How many.
         seed: Of everything.
         goals: Base first.
+        known: Mazes to move goals in, each of them a group; None draws new ones.
     """
     patches = {}
     for goal in goals:
         kept: list[tuple[Tensor, ...]] = []
         while sum(len(one[0]) for one in kept) < n:
             seed += 1
-            mazes = draw(4096, seed)
-            reached, old = distances(mazes.walls, mazes.exit) < FAR, getattr(mazes, goal)
-            free = reached & (_apart(mazes.exit) > 0) & (_apart(mazes.cheese) > 0) & ~within(old, 3)
-            new = _free_cell(free, torch.Generator().manual_seed(seed))
-            after = replace(mazes, **{goal: new})
+            mazes, number = _candidates(known, seed)
+            after, counted = _elsewhere(mazes, goal, seed)
+            old, new = getattr(mazes, goal), getattr(after, goal)
             right, right_after = mazes.right(goal), after.right(goal)
-            by_rule = (greedy_steps(mazes.walls, new) & right_after).any(1)
+            counted = counted & right.any(1) & ~(right & right_after).any(1)
             site = within(old, 1) | within(new, 1)
-            far = ~within(old, 3) & ~within(new, 3)
-            counted = far & right.any(1) & right_after.any(1) & ~(right & right_after).any(1) & ~by_rule
             some = counted.flatten(1).any(1)
-            kept.append(tuple(x[some] for x in (mazes.seen, after.seen, site, right, right_after, counted)))
-        patches[goal] = Patches(*(torch.cat(x)[:n] for x in zip(*kept, strict=True)))
+            kept.append(tuple(x[some] for x in (mazes.seen, after.seen, site, right, right_after, counted, number)))
+        *parts, number = (torch.cat(x)[:n] for x in zip(*kept, strict=True))
+        patches[goal] = Patches(*parts, groups=None if known is None else number)
     return patches
+
+
+def raised_goals(n: int, seed: int, goals: Sequence[str] = ("exit", "cheese")) -> dict[str, Alternatives]:
+    """For each goal, mazes, the cells next to where it lies, and those next to another cell.
+
+    That the goal is there will be said inside a network. Decisions count that are more than 3 cells away from both,
+    nearer to the other cell, cannot serve both, and that a rule, "straight to the other cell", would get wrong.
+
+    Args:
+        n: How many.
+        seed: Of everything.
+        goals: Base first.
+    """
+    alternatives = {}
+    for goal in goals:
+        kept: list[tuple[Tensor, ...]] = []
+        while sum(len(one[0]) for one in kept) < n:
+            seed += 1
+            mazes, _ = _candidates(None, seed)
+            after, counted = _elsewhere(mazes, goal, seed)
+            old, new = getattr(mazes, goal), getattr(after, goal)
+            follows = after.right(goal)
+            nearer = distances(mazes.walls, new) < distances(mazes.walls, old)
+            counted = counted & nearer & ~(mazes.right(goal) & follows).any(1)
+            some = counted.flatten(1).any(1)
+            kept.append(tuple(x[some] for x in (mazes.seen, within(old, 1), within(new, 1), follows, counted)))
+        alternatives[goal] = Alternatives(*(torch.cat(x)[:n] for x in zip(*kept, strict=True)))
+    return alternatives
+
+
+def winding(n: int, seed: int, goals: Sequence[str] = ("exit", "cheese")) -> Puzzles:
+    """Mazes, with the cells as hard decisions in which no step that is right goes straight at a goal.
+
+    Args:
+        n: How many.
+        seed: Of everything.
+        goals: Base first.
+    """
+    mazes = draw(n, seed)
+    right = {goal: mazes.right(goal) for goal in goals}
+    by_rule = [(greedy_steps(mazes.walls, getattr(mazes, goal)) & right[goal]).any(1) for goal in goals]
+    return Puzzles(mazes.seen, right, ~torch.stack(by_rule).any(0))
+
+
+def _candidates(known: Mazes | None, seed: int) -> tuple[Mazes, Tensor]:
+    """Mazes to choose from, and the number of each."""
+    if known is None:
+        mazes = draw(4096, seed)
+        return mazes, torch.arange(4096)
+    number = torch.randint(len(known.walls), (4096,), generator=torch.Generator().manual_seed(seed))
+    return known[number], number
+
+
+def _elsewhere(mazes: Mazes, goal: str, seed: int) -> tuple[Mazes, Tensor]:
+    """Mazes with a goal elsewhere, and ``[n, 9, 9]`` bool the far decisions that a rule would get wrong then."""
+    reached, old = distances(mazes.walls, mazes.exit) < FAR, getattr(mazes, goal)
+    free = reached & (_apart(mazes.exit) > 0) & (_apart(mazes.cheese) > 0) & ~within(old, 3)
+    new = _free_cell(free, torch.Generator().manual_seed(seed))
+    after = replace(mazes, **{goal: new})
+    right = after.right(goal)
+    by_rule = (greedy_steps(mazes.walls, new) & right).any(1)
+    return after, ~within(old, 3) & ~within(new, 3) & right.any(1) & ~by_rule
 
 
 def within(cell: Tensor, radius: int) -> Tensor:
@@ -244,3 +260,9 @@ def within(cell: Tensor, radius: int) -> Tensor:
     rows, columns = cell // SIZE, cell % SIZE
     near_rows = (grid[:, None] - rows[:, None, None]).abs() <= radius
     return near_rows & ((grid - columns[:, None, None]).abs() <= radius)
+
+
+try:  # TEMPORARY while others work in this tree
+    from maze_networks import Looped, Residual, ValueIteration  # noqa: F401
+except ImportError:
+    pass

@@ -221,6 +221,8 @@ class MesaMonitor(Callback):
         self._healthy_checkpoint: str | None = None
         self._reloads = Reloads()
         self._levels: Levels = {}
+        for probe in self.probes:
+            probe.forget()
         # What follows is not kept in checkpoints.
         self._session: Session | LoggedSession | None = None
         self._waits = False  # for values that come later in this validation
@@ -321,6 +323,7 @@ class MesaMonitor(Callback):
             "healthy_checkpoint": self._healthy_checkpoint,
             "reloaded": self._reloads.seen,
             "levels": {where: dict(levels) for where, levels in self._levels.items()},
+            "probes": {f"{i}/{probe.name}": probe.state_dict() for i, probe in enumerate(self.probes)},
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -334,6 +337,9 @@ class MesaMonitor(Callback):
         self._healthy_checkpoint = state_dict["healthy_checkpoint"]
         self._reloads.seen = state_dict["reloaded"]
         self._levels = {where: dict(levels) for where, levels in state_dict["levels"].items()}
+        for i, probe in enumerate(self.probes):
+            if (state := state_dict["probes"].get(f"{i}/{probe.name}")) is not None:  # else it is a new one
+                probe.load_state_dict(state)
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the data, and without the model that Lightning attaches as ``log``."""

@@ -49,6 +49,8 @@ class Internals:
         served: Layer -> objective -> how much decisions follow its target when that is moved inside.
         margins: Layer -> proxy -> base's value minus the proxy's.
         sensitivity: Objective -> how much decisions follow its consequences, with the bar; empty if not tried.
+        decodable: Objective -> the layer from which it is decoded best, and how much more is explained there than where
+            nothing is known; without objectives that are not decodable.
     """
 
     rung: Rung
@@ -57,6 +59,7 @@ class Internals:
     served: Mapping[str, Mapping[str, Competence]]
     margins: Mapping[str, Mapping[str, Gap]]
     sensitivity: Mapping[str, tuple[Gap, float]]
+    decodable: Mapping[str, tuple[str, float]]
 
     @property
     def layer(self) -> str | None:
@@ -114,6 +117,7 @@ def climb(findings: Iterable[Finding]) -> Internals | None:
         served,
         margins,
         {str(f.objective): (_gap(f), float(f.detail["bar"])) for f in sensitive},
+        _decodable(found),
     )
 
 
@@ -126,6 +130,16 @@ def _rung(found: Iterable[Finding]) -> Rung:
     if tried.get(CAUSAL, False) and tried.get(2, True):
         return Rung.ITERATIVE if tried.get(4, False) else Rung.GOAL_MODULAR
     return next((Rung(rung) for rung in (2, 1) if tried.get(rung, False)), Rung.NOTHING)
+
+
+def _decodable(found: Iterable[Finding]) -> dict[str, tuple[str, float]]:
+    best: dict[str, tuple[str, float]] = {}
+    for f in found:
+        if f.detail.get("rung") == Rung.DECODABLE and f.detail["positive"] and f.objective is not None:
+            most = best.get(f.objective, ("", 0.0))
+            if f.value is not None and f.value > most[1]:
+                best[f.objective] = (str(f.group), f.value)
+    return best
 
 
 def _gap(f: Finding) -> Gap:

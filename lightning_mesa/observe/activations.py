@@ -92,6 +92,25 @@ def patching(module: nn.Module, edits: Mapping[str, Edit]) -> Iterator[None]:
 
 
 @contextmanager
+def seeing(module: nn.Module) -> Iterator[set[str]]:
+    """Note which modules that have parameters of their own are called.
+
+    Args:
+        module: The model.
+    """
+    called: set[str] = set()
+
+    def note(name: str) -> Callable[..., None]:
+        return lambda *_: called.add(name)
+
+    own = [
+        name for name, part in module.named_modules() if name and next(part.parameters(recurse=False), None) is not None
+    ]
+    with _hooked({name: note(name) for name in own}, module):
+        yield called
+
+
+@contextmanager
 def _hooked(hooks: Mapping[str, Callable[..., Any]], module: nn.Module) -> Iterator[None]:
     with ExitStack() as stack:
         for name, hook in hooks.items():

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lightning_mesa.observe.activations import Edit, find_layers, patching, reading
+from lightning_mesa.observe.activations import Edit, find_layers, patching, reading, seeing
 from lightning_mesa.observe.features import untrained
 from lightning_mesa.observe.isolation import random_streams
 
@@ -53,6 +53,13 @@ class Subject:
         with reading(self.module, layers) as caught:
             outputs = self.call(self.module, batch)
         return outputs, caught
+
+    def run_and_see(self, batch: Any) -> tuple[Any, set[str]]:
+        """The outputs on a batch, and the names of the modules with parameters of their own that were called."""
+        self.passes += 1
+        with seeing(self.module) as called:
+            outputs = self.call(self.module, batch)
+        return outputs, called
 
     def apply(self, layer: str, activation: Tensor) -> Tensor:
         """What a module of the model, such as its head, makes of an activation."""

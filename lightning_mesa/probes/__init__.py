@@ -3,9 +3,25 @@
 Each probe is one file: a function on tensors, and a class that runs the model for it. A new probe is a new file.
 """
 
+from lightning_mesa.probes.compute_gain import ComputeGain, Puzzles
 from lightning_mesa.probes.consequence_sensitivity import ConsequenceSensitivity, Pairs
 from lightning_mesa.probes.decodability import Decodability
+from lightning_mesa.probes.diagnostics import Diagnostics
 from lightning_mesa.probes.probe import Probe, ProbeResult
 from lightning_mesa.probes.retargeting import Patches, Retargeting
+from lightning_mesa.probes.steering import Alternatives, Steering
 
-__all__ = ["ConsequenceSensitivity", "Decodability", "Pairs", "Patches", "Probe", "ProbeResult", "Retargeting"]
+__all__ = [
+    "Alternatives",
+    "ComputeGain",
+    "ConsequenceSensitivity",
+    "Decodability",
+    "Diagnostics",
+    "Pairs",
+    "Patches",
+    "Probe",
+    "ProbeResult",
+    "Puzzles",
+    "Retargeting",
+    "Steering",
+]

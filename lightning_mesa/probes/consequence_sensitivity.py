@@ -9,7 +9,16 @@ from torch import Tensor, nn
 
 from lightning_mesa.competence import Gap
 from lightning_mesa.errors import ConfigurationError
-from lightning_mesa.probes.controls import DRAWS, choices, generator, mean_share, numbered, of_other_groups, shares
+from lightning_mesa.probes.controls import (
+    DRAWS,
+    among,
+    choices,
+    generator,
+    mean_share,
+    numbered,
+    of_other_groups,
+    shares,
+)
 from lightning_mesa.probes.probe import ModelUnderProbe, Probe, ProbeResult, of_estimate, without
 
 BAR = 0.25
@@ -148,7 +157,7 @@ class ConsequenceSensitivity(Probe):
             return without("underpowered", reason, objective=name)
         flipped, draw, null = _flipped(before, *right, counted), generator(self.seed), []
         for _ in range(DRAWS if len(followed) > 1 else 0):
-            by_chance = shares(_among(right[1][of_other_groups(groups, draw)], after), flipped, groups)
+            by_chance = shares(among(right[1][of_other_groups(groups, draw)], after), flipped, groups)
             null.append(float(by_chance.mean() - moved.mean()))
         gap = Gap(mean_share(followed), mean_share(moved))
         detail = {
@@ -194,14 +203,10 @@ def consequence_sensitivity(
     """
     flipped = _flipped(before, right_before, right_after, counted)
     same = counted & (right_before == right_after).all(1) & right_before.any(1)
-    return shares(_among(right_after, after), flipped, groups), shares(before != after, same, groups)
+    return shares(among(right_after, after), flipped, groups), shares(before != after, same, groups)
 
 
 def _flipped(before: Tensor, right_before: Tensor, right_after: Tensor, counted: Tensor) -> Tensor:
     """``[n, ...]`` bool, decisions that count, were right, and are right no more."""
     apart = ~(right_before & right_after).any(1) & right_after.any(1)
-    return counted & apart & _among(right_before, before)
-
-
-def _among(right: Tensor, chosen: Tensor) -> Tensor:
-    return right.gather(1, chosen[:, None]).squeeze(1)
+    return counted & apart & among(right_before, before)

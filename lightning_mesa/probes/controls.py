@@ -94,6 +94,38 @@ def random_site(site: Tensor, draw: torch.Generator) -> Tensor:
     return drawn.view_as(site)
 
 
+def channel_axis(positions: torch.Size, activation: Tensor, layer: str, of: str) -> int:
+    """Where the channels of an activation are: 1 for ``[n, C, ...]``, -1 for ``[n, ..., C]``.
+
+    Args:
+        positions: The positions ``...``.
+        activation: What the layer gave.
+        layer: Its name, for the error.
+        of: The probe, for the error.
+
+    Raises:
+        ConfigurationError: If the positions of the activation are others.
+    """
+    if activation.shape[2:] == positions:
+        return 1
+    if activation.shape[1:-1] == positions:
+        return -1
+    raise ConfigurationError(
+        f"{of}: layer {layer!r} gives {list(activation.shape)}, whose positions are not those of the site, "
+        f"{list(positions)}."
+    )
+
+
+def among(right: Tensor, chosen: Tensor) -> Tensor:
+    """``[n, ...]`` bool, whether choices are right.
+
+    Args:
+        right: ``[n, A, ...]`` bool.
+        chosen: ``[n, ...]`` int64.
+    """
+    return right.gather(1, chosen[:, None]).squeeze(1)
+
+
 def choices(outputs: object, what: str, like: Tensor) -> Tensor:
     """``[n, ...]`` the most probable choices, from outputs ``[n, A, ...]`` as cross-entropy takes them.
 

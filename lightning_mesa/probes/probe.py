@@ -37,7 +37,8 @@ class ProbeResult:
         reason: Why the status is not ``"ok"``.
         layer: The layer, None for the whole model.
         objective: The objective it is about, where there is one.
-        quantity: ``"probe"``, or ``"margin"``: the difference between base's value and that of a proxy.
+        quantity: ``"probe"``, or ``"margin"``: the difference between base's value and that of a proxy; or the name of
+            something that is drawn and not judged.
         bar: From this value on, by its lower limit, the result supports the probe's rung.
         qualified: Whether what the probe asks for besides holds; if not, ``reason`` says what does not.
         detail: Plain values from which value and limits can be computed again, and what else is worth knowing.
@@ -125,6 +126,9 @@ class ModelUnderProbe(Protocol):
     def read(self, batch: Any, layers: Sequence[str]) -> tuple[Any, dict[str, list[Tensor]]]:
         """The outputs on a batch, and what the layers gave, one activation for each tick."""
 
+    def run_and_see(self, batch: Any) -> tuple[Any, set[str]]:
+        """The outputs on a batch, and the names of the modules with parameters of their own that were called."""
+
     def apply(self, layer: str, activation: Tensor) -> Tensor:
         """What a module of the model, such as its head, makes of an activation."""
 
@@ -165,6 +169,16 @@ class Probe(ABC):
     @abstractmethod
     def run(self, model: ModelUnderProbe) -> list[ProbeResult]:
         """Probe the model as it is now."""
+
+    def forget(self) -> None:  # noqa: B027 (most probes remember nothing from look to look)
+        """Begin anew: another run, perhaps of another model."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What it remembers from look to look, in plain values and tensors."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:  # noqa: B027
+        """Go on where a checkpoint was written."""
 
 
 class ReadingProbe(Probe):

@@ -11,6 +11,8 @@ from torch import Tensor
 from lightning_mesa.competence import Competence, Gap
 from lightning_mesa.errors import ConfigurationError
 from lightning_mesa.probes.controls import (
+    among,
+    channel_axis,
     choices,
     generator,
     mean_difference,
@@ -191,7 +193,8 @@ class Retargeting(Probe):
     def _patch(self, given: Sequence[Tensor], site: Tensor, layer: str, activation: Tensor, tick: int) -> Tensor:
         if tick > 0 and not self.hold:
             return activation
-        return torch.where(over_positions(site.to(activation.device), activation, layer), given[tick], activation)
+        axis = channel_axis(site.shape[1:], activation, layer, "Retargeting")
+        return torch.where(site.to(activation.device).unsqueeze(axis), given[tick], activation)
 
 
 def retargeting(
@@ -220,28 +223,9 @@ def retargeting(
         Both ``[G]``, for the groups with anything to be read.
     """
     apart = ~(right_base & right_source).any(1) & right_source.any(1)
-    read = counted & apart & right_base.gather(1, before[:, None]).squeeze(1)
-    followed, chance = (
-        shares(right_source.gather(1, chosen[:, None]).squeeze(1), read, groups) for chosen in (after, by_chance)
-    )
+    read = counted & apart & among(right_base, before)
+    followed, chance = (shares(among(right_source, chosen), read, groups) for chosen in (after, by_chance))
     return followed, chance
-
-
-def over_positions(site: Tensor, activation: Tensor, layer: str) -> Tensor:
-    """The site, broadcast over the channels of an activation: ``[n, C, ...]`` or ``[n, ..., C]``.
-
-    Raises:
-        ConfigurationError: If the positions of the activation are not those of the site.
-    """
-    positions = site.shape[1:]
-    if activation.shape[2:] == positions:
-        return site[:, None]
-    if activation.shape[1:-1] == positions:
-        return site[..., None]
-    raise ConfigurationError(
-        f"Retargeting: layer {layer!r} gives {list(activation.shape)}, whose positions are not those of the site, "
-        f"{list(positions)}."
-    )
 
 
 def _margins(effects: Mapping[str, Competence], base: str, layer: str) -> list[ProbeResult]:

@@ -40,9 +40,10 @@ def probed_of(findings: Sequence[Finding], internals: Internals | None) -> Probe
     values: dict[str, dict[str, float]] = {}
     nulls: dict[str, dict[str, float]] = {}
     for f in findings:
-        if f.role != "internals" or f.quantity != "probe":
+        if f.role != "internals" or f.quantity == "margin":
             continue
-        title = f.measure.replace("_", " ") + (f": {f.objective}" if f.objective else "")
+        what = f.measure if f.quantity == "probe" else f.quantity
+        title = what.replace("_", " ") + (f": {f.objective}" if f.objective else "")
         layer = f.group or WHOLE
         values.setdefault(title, {})
         if f.value is not None and f.detail["status"] == "ok":

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from lightning_mesa.evidence.alarm import Judgement
+from lightning_mesa.evidence.regimes import Regime
 from lightning_mesa.records import Finding
 
 WHOLE = (
@@ -83,15 +84,21 @@ def metrics(name: str, findings: Iterable[Finding], judgement: Judgement) -> dic
     if judgement.internals is not None:
         values[f"{name}/search/rung"] = float(judgement.internals.rung)
         values |= {f"{name}/search/rung/{layer}": float(r) for layer, r in judgement.internals.by_layer.items()}
+        if (known := judgement.internals.decodable.get(str(base))) is not None:
+            strays = [v.distribution for v in judgement.verdicts if v.code == Regime.PSEUDO_ALIGNED]
+            values |= {f"{name}/{where}/latent_knowledge": known[1] for where in strays}
     values[f"{name}/alert"] = float(judgement.standing)
     return {key: float(value) for key, value in values.items() if value is not None and math.isfinite(value)}
 
 
 def _of_probe(at: str, f: Finding) -> dict[str, float | None]:
-    """``PROBE/LAYER/OBJECTIVE``, without what there is not; where controls fail there is no value."""
+    """``PROBE/LAYER/OBJECTIVE``, without what there is not; where controls fail there is no value.
+
+    Of a probe that gives several, their names stand in its place.
+    """
     if f.detail["status"] != "ok":
         return {}
-    probe = "margin" if f.quantity == "margin" else f.measure
+    probe = f.measure if f.quantity == "probe" else f.quantity
     key = "/".join([at, probe, *(part for part in (f.group, f.objective) if part is not None)])
     null = {} if f.detail.get("null_mean") is None else {f"{key}/null": f.detail["null_mean"]}
     return {key: f.value, f"{key}_low": f.low, f"{key}_high": f.high, **null}

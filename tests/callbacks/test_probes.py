@@ -10,7 +10,18 @@ from torch.nn import functional as F
 import toy
 from lightning_mesa import ConfigurationError, Logged, Matches, MesaMonitor, read_journal
 from lightning_mesa.cli import main
-from lightning_mesa.probes import ConsequenceSensitivity, Decodability, Pairs, Patches, Retargeting
+from lightning_mesa.probes import (
+    Alternatives,
+    ComputeGain,
+    ConsequenceSensitivity,
+    Decodability,
+    Diagnostics,
+    Pairs,
+    Patches,
+    Puzzles,
+    Retargeting,
+    Steering,
+)
 from toy import CHOICES
 
 
@@ -64,6 +75,34 @@ def fit(folder, *, model=None, **options):
     mesa = toy.monitor(probes=options.pop("probes", probes()), on_error="raise", **options.pop("mesa", {}))
     trainer = toy.fit(folder, mesa, model=model, **options)
     return trainer, mesa, model
+
+
+class Stepwise(Cells):
+    """Applies its weights again at each step, to what it has made so far."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps = 8
+
+    def forward(self, x):
+        logits = super().forward(x)
+        for _ in range(self.steps):
+            logits = logits + 0.1 * self.net(x)
+        return logits
+
+
+def puzzles():
+    label = torch.arange(120) % CHOICES
+    return Puzzles(seen(label, label), {"y": one_hot(label), "z": one_hot(label)})
+
+
+def alternatives():
+    """The strong cue says something else inside than in the input."""
+    old = torch.arange(120) % CHOICES
+    is_first = old == 0
+    encoded = torch.stack([torch.zeros_like(is_first), is_first], 1)
+    site = torch.tensor([False, True]).repeat(120, 1)
+    return {"y": Alternatives(seen(old, old), encoded, site, one_hot(torch.zeros_like(old)), ~is_first)}
 
 
 @pytest.fixture(scope="module")
@@ -188,3 +227,44 @@ def test_a_probe_that_has_seen_another_model_begins_anew(tmp_path):
         [(f.measure, f.value, dict(f.detail)) for f in m._last[0] if f.role == "internals"] for m in (again, fresh)
     ]
     assert found[0] == found[1]
+
+
+def test_a_probe_that_pools_its_looks_goes_on_after_a_resume(tmp_path):
+    """The gain of the resumed run is that of one that was never interrupted."""
+    found = []
+    for name in ("whole", "resumed"):
+        options = {"model": Stepwise(), "probes": [ComputeGain(puzzles(), "steps")]}
+        if name == "resumed":
+            trainer, _, _ = fit(tmp_path / "first", **options, max_epochs=2)
+            trainer.save_checkpoint(tmp_path / "last.ckpt")
+            options |= {"model": Stepwise(), "ckpt_path": tmp_path / "last.ckpt"}
+            options["probes"] = [ComputeGain(puzzles(), "steps")]
+        _, mesa, _ = fit(tmp_path / name, **options)
+        found.append([(f.value, dict(f.detail)) for f in mesa._last[0] if f.measure == "compute_gain"])
+    assert found[0] == found[1]
+    assert found[0][0][1]["looks"] == 4
+
+
+def test_a_probe_added_on_resume_begins_then(tmp_path):
+    trainer, _, _ = fit(tmp_path / "first", model=Stepwise(), max_epochs=2)
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    more = [*probes(), ComputeGain(puzzles(), "steps")]
+    _, mesa, _ = fit(tmp_path / "second", model=Stepwise(), probes=more, ckpt_path=tmp_path / "last.ckpt")
+    assert [f.detail["looks"] for f in mesa._last[0] if f.measure == "compute_gain"] == [1, 1]
+
+
+def test_what_is_drawn_and_not_judged_is_published_and_moves_no_rung(tmp_path):
+    drawn = Diagnostics(seen(torch.arange(120) % CHOICES, torch.arange(120) % CHOICES), ["cells", "net"])
+    trainer, _, _ = fit(tmp_path, probes=[drawn], logger=True)
+    metrics = trainer.callback_metrics
+    assert metrics["mesa/search/lens/net"] > 0.9
+    assert 0 <= metrics["mesa/search/settle"] <= 1
+    assert metrics["mesa/search/rung"] == 0
+    assert (toy.Path(trainer.logger.log_dir) / "mesa/search.png").exists()
+
+
+def test_raising_the_strong_cue_inside_steers_a_model_that_pursues_it(tmp_path):
+    trainer, mesa, _ = fit(tmp_path, probes=[Steering(alternatives(), "cells")])
+    found = [f for f in mesa._last[0] if f.measure == "steering"]
+    assert [(f.group, f.objective, f.detail["status"]) for f in found] == [("cells", "y", "ok")]
+    assert "mesa/search/steering/cells/y" in trainer.callback_metrics

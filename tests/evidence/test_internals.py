@@ -187,4 +187,24 @@ def test_pairs_are_the_same_at_every_look_so_there_are_no_e_values():
 
 
 def test_internals_without_a_layer_serve_nothing():
-    assert Internals(Rung.NOTHING, {}, 0.25, {}, {}, {}).objective("digit") is None
+    assert Internals(Rung.NOTHING, {}, 0.25, {}, {}, {}, {}).objective("digit") is None
+
+
+@pytest.mark.parametrize(
+    ("shares", "share", "known"),
+    [(PURSUED, 0.9, True), (PURSUED, 0.0, False), (FOLLOWS_BASE, 0.9, False)],
+)
+def test_latent_knowledge_is_base_decodable_while_behavior_follows_the_proxy(shares, share, known):
+    alarm = Alarm()
+    alarm.start(10)
+    (verdict,) = alarm.judge_look(with_internals(shares, decodable(share))).verdicts
+    assert ("latent knowledge: 'digit' can be decoded from 'block'" in verdict.reason) == known
+
+
+def test_an_objective_is_decoded_from_the_layer_that_explains_most():
+    def of(layer, share):
+        return replace(decodable(share), group=layer)
+
+    found = climb([of("first", 0.4), of("middle", 0.8), of("last", 0.6)])
+    assert found.decodable == {"digit": ("middle", pytest.approx(0.8))}
+    assert climb([of("first", 0.0)]).decodable == {}

@@ -52,3 +52,17 @@ def test_another_model_is_called_in_the_same_way():
     x = torch.randn(5, 4)
     weak = nn.Linear(4, 2)
     assert torch.equal(subject.like(weak).run({"x": x}), weak(x))
+
+
+def test_what_is_called_is_seen_if_it_has_parameters_of_its_own():
+    subject, x = Subject(_net()), torch.randn(5, 4)
+    outputs, called = subject.run_and_see(x)
+    assert called == {"0", "2"}
+    assert torch.equal(outputs, subject.module(x))
+    assert subject.passes == 1
+    assert not any(part._forward_hooks for part in subject.module.modules())
+
+
+def test_a_head_can_be_applied_to_an_activation():
+    subject, x = Subject(_net()), torch.randn(5, 3)
+    assert torch.equal(subject.apply("2", x), subject.module[2](x))

@@ -5,6 +5,8 @@ import torch
 
 from lightning_mesa.errors import ConfigurationError
 from lightning_mesa.probes.controls import (
+    among,
+    channel_axis,
     choices,
     generator,
     mean_difference,
@@ -69,3 +71,16 @@ def test_differences_are_means_with_limits():
 def test_outputs_of_another_shape_are_refused():
     with pytest.raises(ConfigurationError, match=r"before: the model gives \[3, 4\] where .* \[3, 4, 9\]"):
         choices(torch.zeros(3, 4), "before", torch.zeros(3, 4, 9))
+
+
+def test_channels_come_first_or_last():
+    positions = torch.Size([3, 5])
+    assert channel_axis(positions, torch.zeros(2, 7, 3, 5), "l", "Probe") == 1
+    assert channel_axis(positions, torch.zeros(2, 3, 5, 7), "l", "Probe") == -1
+    with pytest.raises(ConfigurationError, match=r"Probe: layer 'l' gives \[2, 7, 4, 5\], .* of the site, \[3, 5\]"):
+        channel_axis(positions, torch.zeros(2, 7, 4, 5), "l", "Probe")
+
+
+def test_a_choice_is_right_if_it_is_among_those_that_are():
+    right = torch.tensor([[[True, False], [True, True]], [[False, False], [True, False]]])
+    assert among(right, torch.tensor([[0, 0], [1, 1]])).tolist() == [[True, False], [True, False]]

@@ -10,7 +10,6 @@ from torch import nn
 from lightning_mesa.errors import ConfigurationError
 from lightning_mesa.observe.subject import Subject
 from lightning_mesa.probes import Retargeting
-from lightning_mesa.probes.retargeting import over_positions
 
 
 def _probe(model, layers="encode", **options):
@@ -68,14 +67,6 @@ class Looped(nn.Module):
 def test_a_network_that_reads_its_input_again_needs_the_patch_to_be_held(hold, value):
     found, _ = _probe(Looped(), hold=hold)
     assert found["probe", "base"].value == value
-
-
-def test_a_site_is_broadcast_over_channels_first_or_last():
-    site = torch.zeros(2, 3, 5, dtype=torch.bool)
-    assert over_positions(site, torch.zeros(2, 7, 3, 5), "l").shape == (2, 1, 3, 5)
-    assert over_positions(site, torch.zeros(2, 3, 5, 7), "l").shape == (2, 3, 5, 1)
-    with pytest.raises(ConfigurationError, match=r"layer 'l' gives \[2, 7, 4, 5\], .* of the site, \[3, 5\]"):
-        over_positions(site, torch.zeros(2, 7, 4, 5), "l")
 
 
 @pytest.mark.parametrize(
