@@ -22,17 +22,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from lightning_mesa import MesaMonitor, Objective
 from lightning_mesa.probes import ConsequenceSensitivity, Retargeting
-from mazes import (
-    SIZE,
-    Mazes,
-    Residual,
-    accuracy,
-    draw,
-    far_changes,
-    greedy_steps,
-    loss,
-    moved_goals,
-)
+from maze_networks import Residual
+from mazes import SIZE, Mazes, accuracy, draw, far_changes, greedy_steps, loss, moved_goals
 
 RUNS = ("planner", "confounded", "greedy", "memoriser")
 KNOWN_BY_HEART = 24

@@ -63,7 +63,10 @@ class Subject:
 
     def apply(self, layer: str, activation: Tensor) -> Tensor:
         """What a module of the model, such as its head, makes of an activation."""
-        made: Tensor = self.module.get_submodule(layer)(activation)
+        part = self.module.get_submodule(layer)
+        weight = next(part.parameters(), None)
+        # Under autocast activations come in another precision.
+        made: Tensor = part(activation if weight is None else activation.to(weight.dtype))
         return made
 
     def called(self, call: Callable[[nn.Module, Any], Any]) -> "Subject":

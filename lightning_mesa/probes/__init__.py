@@ -5,6 +5,7 @@ Each probe is one file: a function on tensors, and a class that runs the model f
 
 from lightning_mesa.probes.compute_gain import ComputeGain, Puzzles
 from lightning_mesa.probes.consequence_sensitivity import ConsequenceSensitivity, Pairs
+from lightning_mesa.probes.context_descent import ContextDescent, Contexts
 from lightning_mesa.probes.decodability import Decodability
 from lightning_mesa.probes.diagnostics import Diagnostics
 from lightning_mesa.probes.probe import Probe, ProbeResult
@@ -15,6 +16,8 @@ __all__ = [
     "Alternatives",
     "ComputeGain",
     "ConsequenceSensitivity",
+    "ContextDescent",
+    "Contexts",
     "Decodability",
     "Diagnostics",
     "Pairs",

@@ -109,7 +109,7 @@ def lens(activation: Tensor, outputs: Tensor) -> Tensor | None:
         return None
     ones = torch.zeros(len(x), dtype=torch.long)
     weights, intercepts = Ridge(FoldSums.of(x, y, ones, 1)).fit(PENALTY)
-    return (features @ weights + intercepts).argmax(-1)
+    return (features @ weights[0] + intercepts[0]).argmax(-1)
 
 
 def settle(chosen: Tensor) -> float:

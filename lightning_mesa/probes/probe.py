@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal, Protocol
 
 from torch import Tensor, nn
 
-from lightning_mesa.competence import limits
+from lightning_mesa.competence import Competence, Gap, limits
 from lightning_mesa.intervals import Estimate
 from lightning_mesa.records import Behavior
 
@@ -108,6 +108,24 @@ def of_limits(
     elif bar is not None and untrained is not None and untrained >= bar:
         status, reason = "invalid_control", f"a copy that has learned nothing gives {untrained:.2f} as well"
     return ProbeResult(*value, mean, sd, p, n, status, reason, bar=bar, **about)
+
+
+def margins(effects: Mapping[str, Competence], base: str, **about: Any) -> list[ProbeResult]:
+    """Base's value minus that of each proxy; none without base's.
+
+    Args:
+        effects: Objective -> estimate.
+        base: Name of the base objective.
+        about: The layer, where there is one.
+    """
+    found = []
+    for proxy, effect in effects.items():
+        if proxy != base and base in effects:
+            margin = Gap(effects[base], effect)
+            detail = {"estimate": {"reference": effects[base].record(), "shifted": effect.record()}}
+            about |= {"objective": proxy, "quantity": "margin", "detail": detail}
+            found.append(of_estimate(margin, (), min(effects[base].n, effect.n), None, None, **about))
+    return found
 
 
 class ModelUnderProbe(Protocol):

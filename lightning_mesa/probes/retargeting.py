@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_mesa.competence import Competence, Gap
+from lightning_mesa.competence import Competence
 from lightning_mesa.errors import ConfigurationError
 from lightning_mesa.probes.controls import (
     among,
@@ -20,7 +20,7 @@ from lightning_mesa.probes.controls import (
     random_site,
     shares,
 )
-from lightning_mesa.probes.probe import ModelUnderProbe, Probe, ProbeResult, of_estimate, without
+from lightning_mesa.probes.probe import ModelUnderProbe, Probe, ProbeResult, margins, of_estimate, without
 
 BAR = 0.25
 """Decisions that follow a patch so much more often than one of a random site serve the objective."""
@@ -165,7 +165,7 @@ class Retargeting(Probe):
                         detail=detail | {"estimate": effects[name].record()},
                     )
                 )
-            results += _margins(effects, self.objectives[0], layer)
+            results += margins(effects, self.objectives[0], layer=layer)
         return results
 
     def _effects(
@@ -226,16 +226,3 @@ def retargeting(
     read = counted & apart & among(right_base, before)
     followed, chance = (shares(among(right_source, chosen), read, groups) for chosen in (after, by_chance))
     return followed, chance
-
-
-def _margins(effects: Mapping[str, Competence], base: str, layer: str) -> list[ProbeResult]:
-    margins = []
-    for proxy, effect in effects.items():
-        if proxy != base and base in effects:
-            margin = Gap(effects[base], effect)
-            detail = {"estimate": {"reference": effects[base].record(), "shifted": effect.record()}}
-            n = min(effects[base].n, effect.n)
-            margins.append(
-                of_estimate(margin, (), n, None, None, layer=layer, objective=proxy, quantity="margin", detail=detail)
-            )
-    return margins

@@ -206,7 +206,7 @@ class Direction:
         """
         sums = FoldSums.of(activations, holds[:, None].double(), torch.zeros(len(holds), dtype=torch.long), 1)
         weights, intercepts = Ridge(sums).fit(PENALTY)
-        weight, intercept = weights[:, 0], intercepts[0]
+        weight, intercept = weights[0, :, 0], intercepts[0, 0]
         covariance = torch.cov(activations.T).view(len(weight), len(weight))
         # Directions in which activations hardly spread would make any step look large.
         values, vectors = torch.linalg.eigh(covariance)

@@ -186,7 +186,8 @@ class Dashboard:
         weighed = [
             (f.distribution, str(f.objective)) for f in findings if f.quantity == "behavioral" and f.role == "shifted"
         ]
-        probed = list(dict.fromkeys((str(f.group), str(f.objective)) for f in findings if f.quantity == "margin"))
+        margins = [f for f in findings if f.quantity == "margin" and f.group is not None]
+        probed = list(dict.fromkeys((str(f.group), str(f.objective)) for f in margins))
         tensorboard.add_layout(trainer, self.name, reference, shifted, objectives, weighed, probed)
 
 
