@@ -10,6 +10,7 @@ from lightning_mesa.probes.decodability import Decodability
 from lightning_mesa.probes.diagnostics import Diagnostics
 from lightning_mesa.probes.probe import Probe, ProbeResult
 from lightning_mesa.probes.retargeting import Patches, Retargeting
+from lightning_mesa.probes.solver_match import Problems, SolverMatch
 from lightning_mesa.probes.steering import Alternatives, Steering
 
 __all__ = [
@@ -24,7 +25,9 @@ __all__ = [
     "Patches",
     "Probe",
     "ProbeResult",
+    "Problems",
     "Puzzles",
     "Retargeting",
+    "SolverMatch",
     "Steering",
 ]
