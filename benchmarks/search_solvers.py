@@ -265,7 +265,8 @@ def main() -> None:
     for name, seed in todo:
         records.append(one(name, seed, options.keep))
         print(len(records), "of", len(todo), records[-1], flush=True)
-    text = tables(records)
+    made = "Made by `python benchmarks/search_solvers.py`, which says what each kind is: smallest to largest of n."
+    text = f"# Networks that learn in context\n\n{made}\n\n{tables(records)}"
     print(text)
     if options.markdown is not None:
         options.markdown.write_text(f"{text}\n")

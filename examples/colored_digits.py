@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from lightning_mesa import Matches, MesaMonitor
+from lightning_mesa.probes import Decodability
 
 RUNS = ("confounded", "decorrelated", "degraded")
 # Ten colors that can be told apart, as red, green, blue.
@@ -121,7 +122,7 @@ class SmallConvNet(pl.LightningModule):
         return torch.optim.Adam(self.parameters(), lr=self.learning_rate)
 
 
-def mesa_monitor(run: str, on_alert: str = "log") -> MesaMonitor:
+def mesa_monitor(run: str, on_alert: str = "log", *, decode: bool = False) -> MesaMonitor:
     """The lines a user adds."""
     name = "noise" if run == "degraded" else "recolored"
     return MesaMonitor(
@@ -130,6 +131,7 @@ def mesa_monitor(run: str, on_alert: str = "log") -> MesaMonitor:
         shifted={name: "datamodule.shifted_dataloader"},
         inputs="image",
         on_alert=on_alert,
+        probes=[Decodability("net.*")] if decode else [],
         max_overhead=None,  # the whole training takes seconds: look after each epoch, whatever that costs
     )
 
@@ -140,11 +142,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--max-epochs", type=int, default=30)
     parser.add_argument("--on-alert", default="stop", choices=["log", "stop", "checkpoint"])
+    parser.add_argument("--decode", action="store_true", help="say what can be decoded from each layer")
     parser.add_argument("--out", type=Path, default=Path("runs"), help="where TensorBoard finds the run")
     options = parser.parse_args()
 
     pl.seed_everything(options.seed)
-    monitor = mesa_monitor(options.run, options.on_alert)
+    monitor = mesa_monitor(options.run, options.on_alert, decode=options.decode)
     trainer = pl.Trainer(
         max_epochs=options.max_epochs,
         accelerator="cpu",

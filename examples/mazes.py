@@ -260,9 +260,3 @@ def within(cell: Tensor, radius: int) -> Tensor:
     rows, columns = cell // SIZE, cell % SIZE
     near_rows = (grid[:, None] - rows[:, None, None]).abs() <= radius
     return near_rows & ((grid - columns[:, None, None]).abs() <= radius)
-
-
-try:  # TEMPORARY while others work in this tree
-    from maze_networks import Looped, Residual, ValueIteration  # noqa: F401
-except ImportError:
-    pass

@@ -8,6 +8,7 @@ from lightning_mesa.probes.consequence_sensitivity import ConsequenceSensitivity
 from lightning_mesa.probes.context_descent import ContextDescent, Contexts
 from lightning_mesa.probes.decodability import Decodability
 from lightning_mesa.probes.diagnostics import Diagnostics
+from lightning_mesa.probes.logistic import LogisticDecodability
 from lightning_mesa.probes.probe import Probe, ProbeResult
 from lightning_mesa.probes.retargeting import Patches, Retargeting
 from lightning_mesa.probes.solver_match import Problems, SolverMatch
@@ -21,6 +22,7 @@ __all__ = [
     "Contexts",
     "Decodability",
     "Diagnostics",
+    "LogisticDecodability",
     "Pairs",
     "Patches",
     "Probe",

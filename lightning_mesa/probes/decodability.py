@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from lightning_mesa.probes.controls import generator, numbered, of_other_groups
 from lightning_mesa.probes.probe import LEVEL, ModelUnderProbe, ProbeResult, ReadingProbe, of_limits, without
-from lightning_mesa.probes.ridge import PENALTIES, FoldSums, HeldOut, OnlineCode
+from lightning_mesa.probes.ridge import Curve, FoldSums, Held, HeldOut, best
 from lightning_mesa.records import INPUT, UNTRAINED, Behavior
 from lightning_mesa.splits import folds
 
@@ -20,6 +21,46 @@ BAR = 0.02
 
 FOLDS = 10
 PERMUTATIONS = 19
+COPIES = 1 + PERMUTATIONS
+PORTION = 1024
+"""Items are added up so many at a time; labels change places among them."""
+
+
+@dataclass(frozen=True)
+class Items:
+    """What has been read on some items.
+
+    Attributes:
+        items: ``[n]`` int64 numbers of the items.
+        ids: ``[n]`` int64, those of one group have the same; the items' numbers where each is its own.
+        prescribed: Objective -> ``[n, A]`` bool, what it prescribes.
+        activations: Layer -> ``[n, d]``.
+        seed: Of the permutations.
+    """
+
+    items: Tensor
+    ids: Tensor
+    prescribed: Mapping[str, Tensor]
+    activations: Mapping[str, Tensor]
+    seed: int
+
+    @staticmethod
+    def joined(parts: Sequence["Items"]) -> "Items":
+        """All of them as one."""
+        items, ids = torch.cat([part.items for part in parts]), torch.cat([part.ids for part in parts])
+        prescribed = {name: torch.cat([part.prescribed[name] for part in parts]) for name in parts[0].prescribed}
+        layers = {layer: torch.cat([part.activations[layer] for part in parts]) for layer in parts[0].activations}
+        return Items(items, ids, prescribed, layers, parts[0].seed)
+
+    @cached_property
+    def observed(self) -> Tensor:
+        """``[n, T]`` what is prescribed, objective by objective."""
+        return torch.cat([*self.prescribed.values()], 1)
+
+    @cached_property
+    def permuted(self) -> Tensor:
+        """``[n, COPIES T]`` the same, with each objective's permutations after it."""
+        return with_permuted([*self.prescribed.values()], numbered(self.ids, len(self.ids)), self.seed)
 
 
 class Decodability(ReadingProbe):
@@ -28,7 +69,12 @@ class Decodability(ReadingProbe):
     The value is the share of variance explained on held-out items, less the largest of three: the share explained by
     what the first layer reads, by the same layer of a copy that has learned nothing, and on average by labels that
     have changed places. Limits are those of a jackknife over the folds. Null: labels change places, whole groups (items
-    with the same id) at a time. ``detail`` has the shares, and the online code's *compression* (Voita and Titov 2020).
+    with the same id) at a time, among the items that are added up together. That is the control task of Hewitt and
+    Liang (2019, arXiv:1909.03368), with a group as a type of input: each has a label of its own that tells nothing.
+    ``detail`` has the shares, the *selectivity*, which is the share explained less that of the control task, and the
+    online code's *compression* (Voita and Titov 2020, arXiv:2003.12298). As held-out groups have not been seen, no
+    probe does well on the control task here by learning groups by heart; what it could learn so is not in the value
+    either.
 
     It reads in the forward pass that there is anyway; the untrained copy runs once over the items, at the first look.
 
@@ -67,7 +113,7 @@ class Decodability(ReadingProbe):
     @property
     def wants_untrained(self) -> bool:
         """Whether it has not seen yet what an untrained copy gives."""
-        return not self._of_nothing
+        return not self._curves
 
     def check(self, model: ModelUnderProbe) -> str:
         """Refuse layers that are not there.
@@ -81,8 +127,9 @@ class Decodability(ReadingProbe):
 
     def _forget(self) -> None:
         """What has been seen of another model says nothing about this one."""
-        self._sums: dict[str, FoldSums] = {}
-        self._of_nothing: dict[str, FoldSums] = {}
+        self._waiting: list[Items] = []
+        self._sums: dict[str, Any] = {}
+        self._of_nothing: dict[str, Any] = {}
         self._curves: dict[str, dict[str, Curve]] = {}
         self._choices: dict[str, int] = {}
 
@@ -91,30 +138,44 @@ class Decodability(ReadingProbe):
         prescribed = {
             name: mask for name, mask in behavior.prescribed.items() if not self._objectives or name in self._objectives
         }
-        if not behavior.activations or not prescribed or behavior.n == 0:
+        own = {layer: x for layer, x in behavior.activations.items() if layer == INPUT or self._is_own(layer)}
+        if not own or not prescribed or behavior.n == 0:
             return
-        groups = numbered(behavior.ids, behavior.n)
-        numbers = behavior.items if behavior.ids is None else behavior.ids
-        draw = generator(self.seed)
-        orders = [of_other_groups(groups, draw) for _ in range(PERMUTATIONS if int(groups.max()) > 0 else 0)]
         self._choices = {name: mask.shape[1] for name, mask in prescribed.items()}
-        observed = torch.cat([*prescribed.values()], 1).float()
-        # Each objective's permutations stand after it.
-        targets = torch.cat([x for mask in prescribed.values() for x in (mask, *(mask[order] for order in orders))], 1)
-        where = folds(numbers, FOLDS)
-        for layer, activation in behavior.activations.items():
-            if layer != INPUT and layer.removeprefix(UNTRAINED).partition("@")[0] not in self._layers:
-                continue  # another probe's
-            untrained = layer.startswith(UNTRAINED) or layer == INPUT
-            finite = activation.isfinite().all(1)
-            sums = FoldSums.of(
-                activation[finite], (observed if untrained else targets.float())[finite], where[finite], FOLDS
-            )
-            held = self._of_nothing if layer.startswith(UNTRAINED) else self._sums
-            held[layer] = held[layer] + sums if layer in held else sums
+        ids = behavior.items if behavior.ids is None else behavior.ids
+        if self._waiting and self._waiting[0].activations.keys() != own.keys():
+            self._add_up()
+        self._waiting.append(Items(behavior.items, ids, prescribed, own, self.seed))
+        if sum(len(part.items) for part in self._waiting) >= PORTION:
+            self._add_up()
+
+    def _is_own(self, layer: str) -> bool:
+        return layer.removeprefix(UNTRAINED).partition("@")[0] in self._layers  # and not another probe's
+
+    def _add_up(self) -> None:
+        """Add what is waiting: products of matrices are cheaper for many items at once."""
+        waiting, self._waiting = self._waiting, []
+        if waiting:
+            items = Items.joined(waiting)
+            for layer in items.activations:
+                held = self._of_nothing if layer.startswith(UNTRAINED) else self._sums
+                held[layer] = self._added(held.get(layer), items, layer)
+
+    def _added(self, held: Any, items: Items, layer: str) -> FoldSums | Any:
+        features = items.activations[layer]
+        # Controls need no controls.
+        targets = items.observed if layer == INPUT or layer.startswith(UNTRAINED) else items.permuted
+        sums: FoldSums = held or FoldSums.zeros(features.shape[1], targets.shape[1], FOLDS)
+        finite = features.isfinite().all(1)
+        sums.add(features[finite], targets[finite], folds(items.ids, FOLDS)[finite])
+        return sums
+
+    def _held_out(self, sums: Any) -> Held:
+        return HeldOut(sums)
 
     def accumulated(self) -> Any:
         """What has been added, for another process."""
+        self._add_up()
         return self._sums, self._of_nothing, self._choices
 
     def gathered(self, parts: Sequence[Any]) -> None:
@@ -128,25 +189,24 @@ class Decodability(ReadingProbe):
 
     def run(self, model: ModelUnderProbe) -> list[ProbeResult]:
         """One result for each layer and objective, of what has been added since the last call."""
+        self._add_up()
         sums, self._sums = self._sums, {}
         if not sums:
             reason = "no layer was read on shifted items for which objectives prescribe choices"
             return [without("not_applicable", reason)]
-        for layer, of_copy in self._of_nothing.items():
-            if layer not in self._curves:  # what has learned nothing does not change
-                self._curves[layer] = self._controls(of_copy)
+        # What has learned nothing does not change.
+        self._curves |= {layer: self._controls(of_copy) for layer, of_copy in self._of_nothing.items()}
+        self._of_nothing = {}
         inputs = self._controls(sums[INPUT]) if INPUT in sums else {}
         results = []
         for layer, of_layer in sums.items():
             if layer == INPUT:
                 continue
             n = int(of_layer.n.sum())
-            few = bool((of_layer.n < 2).any())
-            held, code = (None, None) if few else (HeldOut(of_layer), OnlineCode(of_layer))
-            copies = of_layer.y.shape[1] // sum(self._choices.values())
-            for name, columns in self._columns(copies).items():
+            held = None if bool((of_layer.n < 2).any()) else self._held_out(of_layer)
+            for name, columns in self._columns(COPIES).items():
                 about: dict[str, Any] = {"layer": layer, "objective": name}
-                if held is None or code is None:
+                if held is None:
                     results.append(without("underpowered", f"{n} items in {FOLDS} folds", n=n, **about))
                     continue
                 curve = best(held, columns)
@@ -154,16 +214,16 @@ class Decodability(ReadingProbe):
                     results.append(without("not_applicable", f"{name!r} prescribes the same everywhere", n=n, **about))
                     continue
                 controls = {"input": inputs.get(name), "untrained": self._curves.get(UNTRAINED + layer, {}).get(name)}
-                null = permuted(held, curve.penalty, columns, copies)
-                detail = {"compression": code.saved(curve.penalty, columns)}
+                null = permuted(held, curve.penalty, columns)
+                detail = held.detail(curve.penalty, columns)
                 results.append(self._result(n, curve, controls, null, detail, about))
         return results
 
     def _result(
         self,
         n: int,
-        curve: "Curve",
-        controls: Mapping[str, "Curve | None"],
+        curve: Curve,
+        controls: Mapping[str, Curve | None],
         shuffled: Sequence[float],
         detail: Mapping[str, float],
         about: Mapping[str, Any],
@@ -178,6 +238,7 @@ class Decodability(ReadingProbe):
         margin = float(student_t.ppf((1 + LEVEL) / 2, FOLDS - 1)) * error
         excess = curve.explained - baseline
         told = {"explained": curve.explained, **{f"explained_{what}": share for what, share in shares.items()}}
+        told["selectivity"] = curve.explained - shares["null"]
         # The null is what permuted labels give, above the same baseline.
         null = [share - baseline for share in shuffled]
         limits = (excess, excess - margin, excess + margin)
@@ -191,46 +252,27 @@ class Decodability(ReadingProbe):
             start += copies * width
         return columns
 
-    def _controls(self, sums: FoldSums) -> dict[str, "Curve"]:
-        held = HeldOut(sums)
+    def _controls(self, sums: Any) -> dict[str, Curve]:
+        held = self._held_out(sums)
         return {name: best(held, columns) for name, columns in self._columns(1).items()}
 
 
-def permuted(held: HeldOut, penalty: float, columns: slice, copies: int) -> list[float]:
+def with_permuted(prescribed: Sequence[Tensor], groups: Tensor, seed: int) -> Tensor:
+    """``[n, COPIES T]`` targets of each objective, followed by copies in which groups have changed places.
+
+    Args:
+        prescribed: ``[n, A]`` of each objective.
+        groups: ``[n]`` int64, from 0 on.
+        seed: Of the places.
+    """
+    draw = generator(seed)
+    orders = [of_other_groups(groups, draw) for _ in range(PERMUTATIONS)]
+    return torch.cat([x for mask in prescribed for x in (mask, *(mask[order] for order in orders))], 1)
+
+
+def permuted(held: Held, penalty: float, columns: slice) -> list[float]:
     """The share explained of each copy of some targets in which labels have changed places; they stand after these."""
     width = columns.stop - columns.start
-    at = slice(columns.stop, columns.start + copies * width)
-    errors, spread = (x.sum(0).view(copies - 1, width).sum(1) for x in (held.errors(penalty, at), held.spread(at)))
+    at = slice(columns.stop, columns.stop + PERMUTATIONS * width)
+    errors, spread = (x.sum(0).view(-1, width).sum(1) for x in (held.errors(penalty, at), held.spread(at)))
     return [float(share) for share in 1 - errors / spread]
-
-
-@dataclass(frozen=True)
-class Curve:
-    """What is missed on held-out items, at the penalty that misses least.
-
-    Attributes:
-        errors: ``[F]`` sums of squared errors.
-        spread: ``[F]`` those of the mean.
-        penalty: The penalty.
-    """
-
-    errors: Tensor
-    spread: Tensor
-    penalty: float
-
-    @property
-    def explained(self) -> float:
-        """Share of variance explained."""
-        return float(1 - self.errors.sum() / self.spread.sum())
-
-    @property
-    def leaving_out(self) -> Tensor:
-        """``[F]`` the share explained without each fold."""
-        return 1 - (self.errors.sum() - self.errors) / (self.spread.sum() - self.spread)
-
-
-def best(held: HeldOut, columns: slice) -> Curve:
-    """The curve of some targets at the best penalty."""
-    errors = [held.errors(penalty, columns).sum(1) for penalty in PENALTIES]
-    chosen = min(range(len(PENALTIES)), key=lambda i: float(errors[i].sum()))
-    return Curve(errors[chosen], held.spread(columns).sum(1), PENALTIES[chosen])

@@ -5,8 +5,11 @@ processes find what one does. Double precision; sums of products are centered af
 about as many digits as the mean is larger than the spread.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -14,104 +17,163 @@ from torch import Tensor
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """Penalties to choose from, per item and for features of spread 1."""
 
+EVERY = slice(None)
+
 
 @dataclass(frozen=True)
 class FoldSums:
     """Sums over the items of each of F folds, with d features and T targets.
 
     Attributes:
-        n: ``[F]`` number of items.
-        x: ``[F, d]`` sums of features.
-        y: ``[F, T]`` sums of targets.
-        xx: ``[F, d, d]`` sums of products of features.
-        xy: ``[F, d, T]`` sums of products of features and targets.
+        products: ``[F, 1 + d, 1 + d + T]`` sums of ``[1, x]^T [1, x, y]``, of which the sums below are parts.
         yy: ``[F, T]`` sums of squared targets.
     """
 
-    n: Tensor
-    x: Tensor
-    y: Tensor
-    xx: Tensor
-    xy: Tensor
+    products: Tensor
     yy: Tensor
 
     @staticmethod
+    def zeros(features: int, targets: int, number: int) -> "FoldSums":
+        """Sums over nothing, of so many features, targets and folds."""
+        of = 1 + features
+        products = torch.zeros(number, of, of + targets, dtype=torch.float64)
+        return FoldSums(products, torch.zeros(number, targets, dtype=torch.float64))
+
+    @staticmethod
     def of(features: Tensor, targets: Tensor, folds: Tensor, number: int) -> "FoldSums":
-        """Sum up items.
+        """Sums over items; the arguments are those of :meth:`add`, with the number of folds F."""
+        sums = FoldSums.zeros(features.shape[1], targets.shape[1], number)
+        sums.add(features, targets, folds)
+        return sums
+
+    def add(self, features: Tensor, targets: Tensor, folds: Tensor) -> None:
+        """Add items, in place.
 
         Args:
             features: ``[n, d]``.
             targets: ``[n, T]``.
-            folds: ``[n]`` int64, the fold of each item, below ``number``.
-            number: Number of folds F.
+            folds: ``[n]`` int64, the fold of each item, below F.
         """
-        parts = []
-        for fold in range(number):
-            x, y = features[folds == fold].double(), targets[folds == fold].double()
-            n = torch.tensor(len(x), dtype=torch.float64)
-            parts.append((n, x.sum(0), y.sum(0), x.T @ x, x.T @ y, (y * y).sum(0)))
-        return FoldSums(*(torch.stack(part) for part in zip(*parts, strict=True)))
+        order, sizes = folds.argsort(stable=True), torch.bincount(folds, minlength=len(self.yy)).tolist()
+        parts = (torch.split(features[order], sizes), torch.split(targets[order], sizes))
+        for products, yy, x, y in zip(self.products, self.yy, *parts, strict=True):
+            of, y = torch.cat([x.new_ones(len(x), 1), x], 1).double(), y.double()
+            products[:, : of.shape[1]].addmm_(of.T, of)
+            products[:, of.shape[1] :].addmm_(of.T, y)
+            yy += y.square().sum(0)
 
     def __add__(self, other: "FoldSums") -> "FoldSums":
         """The sums over both."""
-        return FoldSums(*(mine + theirs for mine, theirs in zip(self.tensors, other.tensors, strict=True)))
+        return FoldSums(self.products + other.products, self.yy + other.yy)
+
+    def joined(self, spans: Sequence[tuple[int, int]]) -> "FoldSums":
+        """Several folds as one, from the first of each span to before the last."""
+        products, yy = (
+            torch.stack([part[start:stop].sum(0) for start, stop in spans]) for part in (self.products, self.yy)
+        )
+        return FoldSums(products, yy)
+
+    def others(self) -> "FoldSums":
+        """For each fold the sums over all others."""
+        return FoldSums(self.products.sum(0) - self.products, self.yy.sum(0) - self.yy)
 
     @property
-    def tensors(self) -> tuple[Tensor, ...]:
-        """All six."""
-        return self.n, self.x, self.y, self.xx, self.xy, self.yy
+    def n(self) -> Tensor:
+        """``[F]`` number of items."""
+        return self.products[:, 0, 0]
 
-    def without(self, fold: int) -> "FoldSums":
-        """All other folds, as one."""
-        return FoldSums(*((part.sum(0) - part[fold])[None] for part in self.tensors))
+    @property
+    def x(self) -> Tensor:
+        """``[F, d]`` sums of features."""
+        return self.products[:, 1:, 0]
 
-    def only(self, *folds: int) -> "FoldSums":
-        """Some folds, as one."""
-        return FoldSums(*(part[list(folds)].sum(0, keepdim=True) for part in self.tensors))
+    @property
+    def y(self) -> Tensor:
+        """``[F, T]`` sums of targets."""
+        return self.products[:, 0, self.products.shape[1] :]
+
+    @property
+    def xx(self) -> Tensor:
+        """``[F, d, d]`` sums of products of features."""
+        return self.products[:, 1:, 1 : self.products.shape[1]]
+
+    @property
+    def xy(self) -> Tensor:
+        """``[F, d, T]`` sums of products of features and targets."""
+        return self.products[:, 1:, self.products.shape[1] :]
 
 
 class Ridge:
-    """Ridge regression on standardised or plain features: ``|y - x w - b|^2 + penalty |w|^2`` at its minimum.
+    """Ridge regressions on standardised or plain features: ``|y - x w - b|^2 + penalty |w|^2`` at its minimum.
 
     One eigendecomposition ``X^T X = Q diag(l) Q^T`` of the centered features serves all penalties and targets:
-    ``w = Q (l + penalty)^-1 Q^T X^T y``.
+    ``w = Q c``, ``c = (l + penalty)^-1 Q^T X^T y``.
 
     Args:
-        sums: Of one fold.
+        sums: Of F folds, each with a regression of its own.
         standardized: Whether to divide features by their spread first, and take penalties per item.
+
+    Attributes:
+        axes: ``[F, 1 + d, d]``, what makes ``[1, x]`` centered features, scaled, along Q.
+        rotated: ``[F, d, T]``, ``Q^T X^T y``.
+        mean_y: ``[F, T]`` means of the targets.
     """
 
     def __init__(self, sums: FoldSums, *, standardized: bool = True) -> None:
-        n, x, y, xx, xy, _ = (part[0] for part in sums.tensors)
-        self.mean_x, self.mean_y, self.per = x / n, y / n, n if standardized else torch.ones(())
-        products = xx - n * torch.outer(self.mean_x, self.mean_x)
-        spread = (products.diagonal() / n).clamp(min=0).sqrt() if standardized else torch.ones_like(x)
+        n = sums.n[:, None]
+        mean_x, self.mean_y = sums.x / n, sums.y / n
+        products = sums.xx - mean_x[:, :, None] * sums.x[:, None]
+        spread = (products.diagonal(dim1=1, dim2=2) / n).clamp(min=0).sqrt()
         # A constant feature has a spread of rounding errors.
-        self.scale = torch.where(spread > 1e-7 * self.mean_x.abs().clamp(min=1e-12), spread, torch.inf)
-        self.values, self.vectors = torch.linalg.eigh(products / torch.outer(self.scale, self.scale))
-        cross = (xy - n * torch.outer(self.mean_x, self.mean_y)) / self.scale[:, None]
-        self.rotated = self.vectors.T @ cross
+        varies = spread > 1e-7 * mean_x.abs().clamp(min=1e-12)
+        scale = torch.where(varies, spread, torch.inf) if standardized else torch.ones_like(spread)
+        values, vectors = torch.linalg.eigh(products / (scale[:, :, None] * scale[:, None]))
+        axes = vectors / scale[:, :, None]
+        self.axes = torch.cat([-mean_x[:, None] @ axes, axes], 1)
+        self.rotated = self.axes.mT @ sums.products[:, :, self.axes.shape[1] :]
+        self._values, self._per = values.clamp(min=0), n if standardized else torch.ones_like(n)
 
-    def fit(self, penalty: float, columns: slice = slice(None)) -> tuple[Tensor, Tensor]:
-        """``[d, T]`` weights of the features as they are, and ``[T]`` intercepts, of some of the targets."""
-        shrunk = self.rotated[:, columns] / (self.values.clamp(min=0) + penalty * self.per)[:, None]
-        weights = (self.vectors @ shrunk) / self.scale[:, None]
-        return weights, self.mean_y[columns] - self.mean_x @ weights
+    def shrunk(self, penalty: float) -> Tensor:
+        """``[F, d]`` what :attr:`rotated` is multiplied with to be weights c."""
+        factors: Tensor = 1 / (self._values + penalty * self._per)
+        return factors
+
+    def fit(self, penalty: float, columns: slice = EVERY) -> tuple[Tensor, Tensor]:
+        """``[F, d, T]`` weights of the features as they are, and ``[F, T]`` intercepts, of some of the targets."""
+        weights = self.axes @ (self.rotated[:, :, columns] * self.shrunk(penalty)[:, :, None])
+        return weights[:, 1:], self.mean_y[:, columns] + weights[:, 0]
 
 
-def squared_errors(sums: FoldSums, weights: Tensor, intercepts: Tensor, columns: slice = slice(None)) -> Tensor:
-    """``[T]`` sums of squared errors on the items of one fold, of some of the targets.
+class Unseen:
+    """What ridges miss on items that they have not been fitted to, from their sums.
+
+    With ``u = [1, x] axes`` and weights c of these, ``sum (y - mean - u c)^2`` is
+    ``sum (y - mean)^2 - 2 c sum u (y - mean) + c (sum u^T u) c``.
 
     Args:
-        sums: Of one fold.
-        weights: ``[d, T]``.
-        intercepts: ``[T]``.
-        columns: Which targets.
+        ridge: F ridges.
+        sums: Of F folds, one for each.
+
+    Attributes:
+        n: ``[F]`` number of items.
+        spread: ``[F, T]`` sums of squared errors of the mean of the items that the ridge has been fitted to.
     """
-    n, x, y, xx, xy, yy = (part[0] for part in sums.tensors)
-    quadratic = (weights * (xx @ weights)).sum(0) + 2 * intercepts * (x @ weights) + n * intercepts**2
-    missed = yy[columns] - 2 * (weights * xy[:, columns]).sum(0) - 2 * intercepts * y[columns] + quadratic
-    return missed.clamp(min=0)
+
+    def __init__(self, ridge: Ridge, sums: FoldSums) -> None:
+        self.ridge, self.n = ridge, sums.n
+        of = ridge.axes.shape[1]
+        turned = ridge.axes.mT @ sums.products
+        self._uu = turned[:, :, :of] @ ridge.axes
+        # All penalties multiply the same products of rotated targets.
+        self._uy = (turned[:, :, of:] - turned[:, :, :1] * ridge.mean_y[:, None]).mul_(ridge.rotated)
+        self.spread = (sums.yy - ridge.mean_y * (2 * sums.y - sums.n[:, None] * ridge.mean_y)).clamp(min=0)
+
+    def errors(self, penalty: float, columns: slice = EVERY) -> Tensor:
+        """``[F, T]`` sums of squared errors, of some of the targets."""
+        shrunk = self.ridge.shrunk(penalty)
+        c = self.ridge.rotated[:, :, columns] * shrunk[:, :, None]
+        told = 2 * (shrunk[:, None] @ self._uy[:, :, columns])[:, 0] - (self._uu @ c).mul_(c).sum(1)
+        return (self.spread[:, columns] - told).clamp(min=0)
 
 
 class HeldOut:
@@ -122,22 +184,24 @@ class HeldOut:
     """
 
     def __init__(self, sums: FoldSums) -> None:
-        self.folds = [(sums.only(fold), Ridge(sums.without(fold))) for fold in range(len(sums.n))]
+        self._sums = sums
+        self._unseen = Unseen(Ridge(sums.others()), sums)
 
-    def errors(self, penalty: float, columns: slice = slice(None)) -> Tensor:
+    def errors(self, penalty: float, columns: slice = EVERY) -> Tensor:
         """``[F, T]`` sums of squared errors of some of the targets; the penalty is per item."""
-        return torch.stack(
-            [squared_errors(here, *others.fit(penalty, columns), columns) for here, others in self.folds]
-        )
+        return self._unseen.errors(penalty, columns)
 
-    def spread(self, columns: slice = slice(None)) -> Tensor:
+    def spread(self, columns: slice = EVERY) -> Tensor:
         """``[F, T]`` sums of squared errors of the mean of the other folds."""
-        spreads = []
-        for here, others in self.folds:
-            mean = others.mean_y[columns]
-            missed = here.yy[0, columns] - 2 * mean * here.y[0, columns] + here.n[0] * mean**2
-            spreads.append(missed.clamp(min=0))
-        return torch.stack(spreads)
+        return self._unseen.spread[:, columns]
+
+    def detail(self, penalty: float, columns: slice) -> dict[str, float]:
+        """What else is worth knowing: see :class:`OnlineCode`."""
+        return {"compression": self._code.saved(penalty, columns)}
+
+    @cached_property
+    def _code(self) -> "OnlineCode":
+        return OnlineCode(self._sums)
 
 
 class OnlineCode:
@@ -148,26 +212,70 @@ class OnlineCode:
     on the portion. The first fold is sent for free.
 
     Args:
-        sums: Of F folds.
+        sums: Of F folds, at least two.
     """
 
     def __init__(self, sums: FoldSums) -> None:
-        number, ends = len(sums.n), [1]
-        while ends[-1] < number:
-            ends.append(min(2 * ends[-1], number))
-        self.portions = [
-            (sums.only(*range(start, end)), Ridge(sums.only(*range(start)))) for start, end in pairwise(ends)
-        ]
+        portions = doubling(len(sums.n))
+        before = sums.joined([(0, start) for start, _ in portions])
+        self._unseen = Unseen(Ridge(before), sums.joined(portions))
 
-    def saved(self, penalty: float, columns: slice) -> float:
+    def saved(self, penalty: float, columns: slice = EVERY) -> float:
         """Nats saved per item and target; 0 or less where the features tell nothing."""
-        saved = items = 0.0
-        for here, before in self.portions:
-            weights, intercepts = before.fit(penalty, columns)
-            lengths = [
-                0.5 * (squared_errors(here, *fitted, columns) / here.n).clamp(min=1e-12).log()
-                for fitted in ((torch.zeros_like(weights), before.mean_y[columns]), (weights, intercepts))
-            ]
-            saved += float(here.n * (lengths[0] - lengths[1]).mean())
-            items += float(here.n)
-        return saved / items if items else 0.0
+        n = self._unseen.n
+        missed = torch.stack([self._unseen.spread[:, columns], self._unseen.errors(penalty, columns)])
+        lengths = 0.5 * (missed / n[:, None]).clamp(min=1e-12).log().mean(2)
+        return float(n @ (lengths[0] - lengths[1]) / n.sum())
+
+
+def doubling(number: int) -> list[tuple[int, int]]:
+    """From which fold to which each portion goes, the first fold left out: 1 to 2, 2 to 4, 4 to 8, and so on."""
+    ends = [1]
+    while ends[-1] < number:
+        ends.append(min(2 * ends[-1], number))
+    return list(pairwise(ends))
+
+
+class Held(Protocol):
+    """Each of F folds predicted from the others."""
+
+    def errors(self, penalty: float, columns: slice) -> Tensor:
+        """``[F, T]`` what is missed of some of the targets."""
+
+    def spread(self, columns: slice) -> Tensor:
+        """``[F, T]`` what is missed by the mean of the other folds."""
+
+    def detail(self, penalty: float, columns: slice) -> dict[str, float]:
+        """What else is worth knowing about some of the targets."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What is missed on held-out items, at the penalty that misses least.
+
+    Attributes:
+        errors: ``[F]`` sums of errors.
+        spread: ``[F]`` those of the mean.
+        penalty: The penalty.
+    """
+
+    errors: Tensor
+    spread: Tensor
+    penalty: float
+
+    @property
+    def explained(self) -> float:
+        """Share explained."""
+        return float(1 - self.errors.sum() / self.spread.sum())
+
+    @property
+    def leaving_out(self) -> Tensor:
+        """``[F]`` the share explained without each fold."""
+        return 1 - (self.errors.sum() - self.errors) / (self.spread.sum() - self.spread)
+
+
+def best(held: Held, columns: slice) -> Curve:
+    """The curve of some targets at the best penalty."""
+    errors = [held.errors(penalty, columns).sum(1) for penalty in PENALTIES]
+    chosen = min(range(len(PENALTIES)), key=lambda i: float(errors[i].sum()))
+    return Curve(errors[chosen], held.spread(columns).sum(1), PENALTIES[chosen])

@@ -5,7 +5,8 @@ import torch
 from torch.nn import functional as F
 
 from lightning_mesa.observe.subject import Subject
-from lightning_mesa.probes import Decodability
+from lightning_mesa.probes import Decodability, decodability
+from lightning_mesa.probes.decodability import Items
 from lightning_mesa.records import Behavior
 
 N, A = 400, 4
@@ -50,6 +51,7 @@ def test_what_a_layer_has_learned_is_decodable():
     assert result.positive
     assert (result.layer, result.objective) == ("block", "y")
     assert result.detail["compression"] > 0.1
+    assert result.detail["selectivity"] == pytest.approx(result.detail["explained"], abs=0.05)
 
 
 @pytest.mark.parametrize("known", ["untrained", "input_"])
@@ -105,6 +107,44 @@ def test_batches_add_up():
     two = Decodability("block")
     two.gathered(halves)
     assert probe.run(None)[0].value == pytest.approx(two.run(None)[0].value, abs=1e-9)
+
+
+def held(probe):
+    """Bytes of all that is kept."""
+    probe._add_up()
+    sums = [*probe._sums.values(), *probe._of_nothing.values()]
+    return sum(part.numel() * part.element_size() for one in sums for part in (one.products, one.yy))
+
+
+def test_memory_does_not_grow_with_the_number_of_items():
+    few, many = Decodability("block"), Decodability("block")
+    for probe, batches in ((few, 2), (many, 20)):
+        probe.check(Subject(torch.nn.ModuleDict({"block": torch.nn.Identity()})))
+        for i in range(batches):
+            probe.update(behavior(first=N * i))
+            assert sum(len(part.items) for part in probe._waiting) < decodability.PORTION
+    assert held(few) == held(many)
+
+
+def test_items_wait_for_each_other(monkeypatch):
+    """What comes out does not depend on how many are added up at once, but for the labels that change places."""
+    batches = [behavior(100, seed=i, first=100 * i, layer=0.5) for i in range(4)]
+    (together,) = run(*batches)
+    monkeypatch.setattr(decodability, "PORTION", 1)
+    (apart,) = run(*batches)
+    assert together.value == pytest.approx(apart.value, abs=1e-9)
+
+
+def test_a_group_in_several_batches_changes_places_as_a_whole():
+    """Labels are those of the groups: after they have changed places, each group still has one."""
+    groups = torch.arange(200) % 20
+    one = behavior(200, labels=groups % A, ids=groups)
+    batch = Items(one.items, groups, one.prescribed, {}, 0)
+    labels = Items.joined([batch, batch]).permuted.view(400, decodability.COPIES, A).float()
+    for group in range(20):
+        of_group = labels[groups.repeat(2) == group]
+        assert torch.equal(of_group, of_group[:1].expand_as(of_group))
+    assert not torch.equal(labels[:, 0], labels[:, 1])
 
 
 def test_the_untrained_copy_is_read_once():
