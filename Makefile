@@ -47,7 +47,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/search.py --markdown docs/search_mazes.md
 	$(BIN)/python benchmarks/search_descent.py --markdown docs/search_descent.md
 	$(BIN)/python benchmarks/search_solvers.py --markdown docs/search_solvers.md
-	$(BIN)/python benchmarks/search_others.py
+	$(BIN)/python benchmarks/search_others.py --markdown docs/search_others.md
 	$(BIN)/python benchmarks/false_rungs.py
 	$(BIN)/python benchmarks/ridge.py
 	$(BIN)/python benchmarks/reading_cost.py

@@ -121,6 +121,7 @@ def judged(name: str, seed: int, network: nn.Module) -> Record:
         "on what is probed": float(right[counted].double().mean()),
         **{key: _largest(value, probe, goals) for key, probe in PROBES.items()},
         "raw decodability": decodability(subject, unseen.seen[:200], unseen.right(kind.goal)[:200], kind),
+        "positive": sorted({f.measure for f in found if f.quantity == "probe" and f.detail["positive"]}),
         "rung": int(ladder.rung),
         "objective": ladder.objective(goals[0]),
         "trained for": "mixed" if kind.together else kind.goal,
@@ -201,6 +202,15 @@ def area(searchers: Sequence[Record], others: Sequence[Record], key: str) -> str
     return f"{value:.3f} ({len(ones)}, {len(zeros)})"
 
 
+def positive(searchers: Sequence[Record], others: Sequence[Record], key: str) -> str:
+    """How many a probe calls positive, at its own bar."""
+    if key not in PROBES:
+        return ""
+    tried = [[r for r in part if r[key] is not None] for part in (searchers, others)]
+    ones, zeros = (f"{sum(PROBES[key] in r['positive'] for r in part)} of {len(part)}" for part in tried)
+    return f"{ones} searchers, {zeros} others"
+
+
 def tables(records: Sequence[Record]) -> str:
     collection = [r for r in records if KINDS[r["kind"]].condition is None]
     lines = [*by_kind(collection, list(KINDS)), "", "Depth, recurrence and data:", ""]
@@ -215,11 +225,13 @@ def tables(records: Sequence[Record]) -> str:
     learned_ = [r for r in searchers if not r["kind"].startswith("value iteration")]
     lines += [f"Seeds {TUNED} and later: {len(searchers)} searchers, of which {len(learned_)} are learned planners,"]
     lines += [f"{len(others)} non-searchers, of which {len(alike)} are matched in behavior on what is probed.", ""]
-    lines += ["| AUROC (searchers, others) | all | learned planners | against those matched in behavior |"]
-    lines += ["|---|---|---|---|"]
+    lines += [
+        "| AUROC (searchers, others) | all | learned planners | matched in behavior | positive |",
+        "|---" * 5 + "|",
+    ]
     for key in (*PROBES, *BASELINES):
         versus = (area(searchers, others, key), area(learned_, others, key), area(searchers, alike, key))
-        lines.append(f"| {LABELS.get(key, key)} | " + " | ".join(versus) + " |")
+        lines.append(f"| {LABELS.get(key, key)} | " + " | ".join((*versus, positive(searchers, others, key))) + " |")
     false = sum(r["rung"] >= CAUSAL for r in others)
     upper = Mean((float(len(others) - false), float(false))).upper(0.05)
     high = [r for r in searchers if r["rung"] >= CAUSAL]

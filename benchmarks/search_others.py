@@ -323,7 +323,8 @@ def main() -> None:
                 file.write_text(json.dumps(judged(kind, seed, options.seconds)))
             records.append(json.loads(file.read_text()))
             print(records[-1], flush=True)
-    text = table(records)
+    made = "Made by `python benchmarks/search_others.py`, which says what each network is and what it is trained on."
+    text = f"# Others that are said to search\n\n{made}\n\n{table(records)}"
     print(text)
     if options.markdown is not None:
         options.markdown.write_text(f"{text}\n")

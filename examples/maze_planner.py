@@ -151,7 +151,7 @@ def train(
     pl.seed_everything(seed)
     monitor = mesa_monitor(seed, **options)
     trainer = pl.Trainer(
-        max_epochs=epochs * mazes // KNOWN_BY_HEART // 64 if run == "memoriser" else epochs,
+        max_epochs=epochs * mazes // 64 if run == "memoriser" else epochs,  # as many steps, one for each pass
         check_val_every_n_epoch=mazes // 64 if run == "memoriser" else 1,
         accelerator="cpu",
         callbacks=[monitor],
