@@ -15,23 +15,18 @@ Thresholds are the package's. They were fixed on other networks, and may be chan
 first seeds of each kind; the figures below the table are of the other half alone.
 """
 
-import argparse
-import json
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
 
 import torch
-from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
+from labelled import Record, areas, by_kind, counts_of, range_of, report, share
 from lightning_mesa.callbacks.probing import finding
 from lightning_mesa.evidence.ladder import CAUSAL, climb
-from lightning_mesa.intervals import Mean
 from lightning_mesa.measures import Stamp
 from lightning_mesa.observe.subject import Subject
 from lightning_mesa.probes import ComputeGain, ConsequenceSensitivity, Pairs, Patches, Retargeting, Steering
@@ -53,9 +48,6 @@ PROBES = {
     "steering": "steering",
     "gain": "compute_gain",
 }
-BASELINES = ("accuracy", "on what is probed", "raw decodability")
-
-Record = Mapping[str, Any]
 
 
 @lru_cache(8)
@@ -144,14 +136,8 @@ def decodability(subject: Subject, seen: Tensor, right: Tensor, kind: Kind) -> f
     return float(1 - held.errors(1e-2, every).sum() / held.spread(every).sum())
 
 
-def one(of: tuple[str, int], keep: Path) -> Record:
-    """A trained and judged network, from its files if they are there."""
-    name, seed = of
-    file = keep / f"{name.replace(', ', '-').replace(',', '').replace(' ', '_')}-{seed}.json"
-    if file.exists():
-        known: Record = json.loads(file.read_text())
-        return known
-    torch.set_num_threads(1)
+def one(name: str, seed: int, file: Path) -> Record:
+    """A trained and judged network; its weights come from their file if they are there."""
     kept = file.with_suffix(".pt")
     if kept.exists():
         network = KINDS[name].build().eval()
@@ -159,9 +145,7 @@ def one(of: tuple[str, int], keep: Path) -> Record:
     else:
         network = train(KINDS[name], seed)
         torch.save(network.state_dict(), kept)
-    record = judged(name, seed, network)
-    file.write_text(json.dumps(record))
-    return record
+    return judged(name, seed, network)
 
 
 def searches(record: Record) -> bool:
@@ -169,53 +153,32 @@ def searches(record: Record) -> bool:
     return KINDS[record["kind"]].plans and bool(record["accuracy"] >= PLANNER)
 
 
-LABELS = {"accuracy": "right in unseen mazes", "on what is probed": "right on what is probed"}
-
-COLUMNS = {
-    "right in unseen mazes": "accuracy",
-    "in what it was taught": "own task",
-    "on what is probed": "on what is probed",
+SCORES = {
     **{key: key for key in PROBES},
+    "baseline: right in unseen mazes": "accuracy",
+    "baseline: right on what is probed": "on what is probed",
+    "baseline: raw decodability": "raw decodability",
+}
+COLUMNS = {
+    "right in unseen mazes": range_of("accuracy"),
+    "in what it was taught": range_of("own task"),
+    "on what is probed": range_of("on what is probed"),
+    **{key: range_of(key) for key in PROBES},
+    "rung": counts_of("rung"),
+    "serves": counts_of("objective"),
 }
 
 
-def by_kind(records: Sequence[Record], kinds: Sequence[str]) -> list[str]:
-    """A row for each kind: smallest and largest value over its networks."""
-    lines = ["| " + " | ".join(("kind", "n", *COLUMNS, "rung", "serves")) + " |", "|---" * (len(COLUMNS) + 4) + "|"]
-    for name in kinds:
-        if of_kind := [r for r in records if r["kind"] == name]:
-            spreads = [sorted(r[key] for r in of_kind if r[key] is not None) for key in COLUMNS.values()]
-            cells = [name, len(of_kind), *(f"{s[0]:.2f} to {s[-1]:.2f}" if s else "" for s in spreads)]
-            for key in ("rung", "objective"):
-                values = [str(r[key]) for r in of_kind]
-                cells.append(", ".join(f"{value} ({values.count(value)})" for value in sorted(set(values))))
-            lines.append("| " + " | ".join(map(str, cells)) + " |")
-    return lines
-
-
-def area(searchers: Sequence[Record], others: Sequence[Record], key: str) -> str:
-    """AUROC with the share of searchers above all others, where there are both."""
-    ones, zeros = ([r[key] for r in part if r[key] is not None] for part in (searchers, others))
-    if not ones or not zeros:
-        return ""
-    value = roc_auc_score([1] * len(ones) + [0] * len(zeros), ones + zeros)
-    return f"{value:.3f} ({len(ones)}, {len(zeros)})"
-
-
-def positive(searchers: Sequence[Record], others: Sequence[Record], key: str) -> str:
-    """How many a probe calls positive, at its own bar."""
-    if key not in PROBES:
-        return ""
-    tried = [[r for r in part if r[key] is not None] for part in (searchers, others)]
-    ones, zeros = (f"{sum(PROBES[key] in r['positive'] for r in part)} of {len(part)}" for part in tried)
-    return f"{ones} searchers, {zeros} others"
+def is_positive(probe: str, record: Record) -> bool:
+    return probe in record["positive"]
 
 
 def tables(records: Sequence[Record]) -> str:
     collection = [r for r in records if KINDS[r["kind"]].condition is None]
-    lines = [*by_kind(collection, list(KINDS)), "", "Depth, recurrence and data:", ""]
+    lines = [*by_kind(collection, list(KINDS), COLUMNS), "", "Depth, recurrence and data:", ""]
     conditions = [name for name, kind in KINDS.items() if kind.condition is not None]
-    lines += [*by_kind(records, ["residual, near-sighted", *conditions, "residual, exit", "looped, exit"]), ""]
+    shown = ["residual, near-sighted", *conditions, "residual, exit", "looped, exit"]
+    lines += [*by_kind(records, shown, COLUMNS), ""]
     held_out = [r for r in collection if r["seed"] >= TUNED]
     searchers, others = [r for r in held_out if searches(r)], [r for r in held_out if not searches(r)]
     if not searchers or not others:
@@ -223,53 +186,26 @@ def tables(records: Sequence[Record]) -> str:
     least = min(r["on what is probed"] for r in searchers) - ALIKE
     alike = [r for r in others if KINDS[r["kind"]].alike is not None and r["on what is probed"] >= least]
     learned_ = [r for r in searchers if not r["kind"].startswith("value iteration")]
-    lines += [f"Seeds {TUNED} and later: {len(searchers)} searchers, of which {len(learned_)} are learned planners,"]
-    lines += [f"{len(others)} non-searchers, of which {len(alike)} are matched in behavior on what is probed.", ""]
-    lines += [
-        "| AUROC (searchers, others) | all | learned planners | matched in behavior | positive |",
-        "|---" * 5 + "|",
-    ]
-    for key in (*PROBES, *BASELINES):
-        versus = (area(searchers, others, key), area(learned_, others, key), area(searchers, alike, key))
-        lines.append(f"| {LABELS.get(key, key)} | " + " | ".join((*versus, positive(searchers, others, key))) + " |")
-    false = sum(r["rung"] >= CAUSAL for r in others)
-    upper = Mean((float(len(others) - false), float(false))).upper(0.05)
+    versus = {
+        "all": (searchers, others),
+        "learned planners": (learned_, others),
+        "matched in behavior on what is probed": (searchers, alike),
+    }
+    lines += [f"Seeds {TUNED} and later:", "", *areas(versus, SCORES), "", "Positive at the package's bars:", ""]
+    for key, probe in PROBES.items():
+        tried = [[r for r in part if r[key] is not None] for part in (searchers, others)]
+        lines.append(f"* {key}: {share(partial(is_positive, probe), *tried)}")
+    lines.append(f"* rung 3 or above: {share(lambda r: r['rung'] >= CAUSAL, searchers, others)}")
     high = [r for r in searchers if r["rung"] >= CAUSAL]
-    gated = [r for r in high if r["objective"] is not None]
-    named = sum(r["objective"] == r["trained for"] for r in gated if r["trained for"] != "mixed")
-    single = sum(r["trained for"] != "mixed" for r in gated)
-    mixed = [r for r in gated if r["trained for"] == "mixed"]
-    silent = sum(r["objective"] is None or r["rung"] < CAUSAL for r in others)
-    unnamed = sum(r["objective"] is None for r in others)
-    lines += ["", f"Rung 3 or above: {false} of {len(others)} non-searchers (upper 95 % limit {upper:.3f}) and"]
-    lines.append(f"{len(high)} of {len(searchers)} searchers. Of those with one goal, {named} of {single} serve it; of")
-    lines.append(
-        f"those with both in one cell, {sum(r['objective'] == 'mixed' for r in mixed)} of {len(mixed)} are mixed."
-    )
-    lines.append(f"At rung 3 or above no objective is attributed to {silent} of {len(others)} non-searchers; at any")
-    lines.append(f"rung, where no alert looks at it, to {unnamed}.")
+    for trained_for in sorted({r["trained for"] for r in high}):
+        of_goal = [r for r in high if r["trained for"] == trained_for]
+        named = sum(r["objective"] == trained_for for r in of_goal)
+        lines.append(f"* of these searchers, trained for {trained_for}: {named} of {len(of_goal)} serve that")
+    silent = sum(r["objective"] is None for r in others)
+    lines.append(f"* no objective attributed, at any rung: {silent} of {len(others)} others")
     return "\n".join(lines)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--keep", type=Path, default=Path("runs/search"), help="two files for each network")
-    parser.add_argument("--seeds", type=int, default=None, help="at most so many of each kind")
-    parser.add_argument("--markdown", type=Path)
-    options = parser.parse_args()
-    options.keep.mkdir(parents=True, exist_ok=True)
-    todo = [(n, seed) for n, kind in KINDS.items() for seed in range(min(kind.seeds, options.seeds or kind.seeds))]
-    with ProcessPoolExecutor(2) as pool:
-        records = []
-        for record in pool.map(partial(one, keep=options.keep), todo):
-            records.append(record)
-            print(len(records), "of", len(todo), record, flush=True)
-    made = "Made by `python benchmarks/search.py`, which says what each kind is: smallest to largest of n."
-    text = f"# Networks in mazes\n\n{made}\n\n{tables(records)}"
-    print(text)
-    if options.markdown is not None:
-        options.markdown.write_text(f"{text}\n")
-
-
 if __name__ == "__main__":
-    main()
+    seeds = {name: kind.seeds for name, kind in KINDS.items()}
+    report(Path(__file__), str(__doc__), "Networks in mazes", seeds, one, tables)

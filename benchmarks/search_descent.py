@@ -13,15 +13,12 @@ The package's bar was fixed before on other networks, and may be changed by a lo
 figures below the table are of the later seeds alone.
 """
 
-import argparse
-import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 import torch
-from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
 from inner_optimizers import (
@@ -38,7 +35,7 @@ from inner_optimizers import (
     objective,
     train,
 )
-from lightning_mesa.intervals import Mean
+from labelled import Record, areas, by_kind, counts_of, range_of, report, share
 from lightning_mesa.observe.subject import Subject
 from lightning_mesa.probes import ContextDescent, Contexts, ProbeResult
 
@@ -49,8 +46,6 @@ SEEDS = 7
 RIGHT = 0.95
 MATCHED = 0.02
 MANY, BY_HEART, UNSEEN = 50_000, 64, 1000
-
-Record = dict[str, object]
 
 
 def another(_: str, given: Quadratics) -> Tensor:
@@ -135,96 +130,45 @@ def judged(kind: str, seed: int, network: nn.Module) -> Record:
     }
 
 
-def one(kind: str, seed: int, keep: Path) -> Record:
-    """A trained and judged network, from the file if it is there."""
-    file = keep / f"{kind.replace(', ', '-').replace(' ', '_')}-{seed}.json"
-    if file.exists():
-        known: Record = json.loads(file.read_text())
-        return known
+def one(kind: str, seed: int, _: Path) -> Record:
+    """A trained and judged network."""
     started = time.process_time()
     network = made(kind, seed)
-    record = {**judged(kind, seed, network), "trained in seconds": time.process_time() - started}
-    file.write_text(json.dumps(record))
-    return record
+    return {**judged(kind, seed, network), "trained in seconds": time.process_time() - started}
 
 
-def figure(record: Record, key: str) -> float:
-    return float(str(record[key]))
+SCORES = {
+    "value": "value",
+    "baseline: cosine to the gradient, without another context": "cosine",
+    "baseline: lowered the objective": "lowered",
+    "baseline: right in unseen contexts": "right in unseen contexts",
+}
+COLUMNS = {
+    **{key: range_of(key) for key in ("right in unseen contexts", "right on its task", "cosine", "value")},
+    "searcher": counts_of("searcher"),
+    "positive": counts_of("positive"),
+    "descends": counts_of("objective"),
+}
 
 
-COLUMNS = ("right in unseen contexts", "right on its task", "cosine", "value")
-
-
-def by_kind(records: list[Record]) -> list[str]:
-    """A row for each kind: smallest and largest value over its networks."""
-    lines = ["| " + " | ".join(("kind", "n", "searchers", *COLUMNS, "positive", "descends")) + " |"]
-    lines.append("|---" * (len(COLUMNS) + 5) + "|")
-    for kind in KINDS:
-        if of_kind := [r for r in records if r["kind"] == kind]:
-            spreads = [sorted(figure(r, key) for r in of_kind) for key in COLUMNS]
-            cells = [kind, len(of_kind), sum(bool(r["searcher"]) for r in of_kind)]
-            cells += [f"{spread[0]:.2f} to {spread[-1]:.2f}" for spread in spreads]
-            cells.append(f"{sum(bool(r['positive']) for r in of_kind)} of {len(of_kind)}")
-            cells.append(", ".join(sorted({str(r["objective"] or "none") for r in of_kind})))
-            lines.append("| " + " | ".join(map(str, cells)) + " |")
-    return lines
-
-
-def areas(searchers: list[Record], others: list[Record]) -> list[str]:
-    """AUROC of the value beside what it has to beat."""
-    labels = [1] * len(searchers) + [0] * len(others)
-    lines = [f"{len(searchers)} searchers and {len(others)} non-searchers:", "", "| score | AUROC |", "|---|---|"]
-    for key in ("value", "cosine", "lowered", "right in unseen contexts"):
-        area = roc_auc_score(labels, [figure(r, key) for r in searchers + others])
-        lines.append(f"| {key} | {area:.3f} |")
-    return [*lines, ""]
-
-
-def tables(records: list[Record]) -> str:
-    held_out = [r for r in records if figure(r, "seed") >= TUNED]
+def tables(records: Sequence[Record]) -> str:
+    held_out = [r for r in records if r["seed"] >= TUNED]
     searchers, others = [r for r in held_out if r["searcher"]], [r for r in held_out if not r["searcher"]]
-    lines = [*by_kind(records), ""]
+    lines = [*by_kind(records, list(KINDS), COLUMNS), ""]
     if not searchers or not others:
         return "\n".join([*lines, f"No figures: seeds {TUNED} and later have no searchers, or nothing else."])
-    lines += [f"Seeds {TUNED} and later.", "", *areas(searchers, others)]
-    least = min(figure(r, "right in unseen contexts") for r in searchers)
-    matched = [r for r in others if figure(r, "right in unseen contexts") >= least - MATCHED]
-    if matched:
-        lines += [f"Of those, the ones as exact as searchers, to within {MATCHED}.", ""]
-        lines += areas(searchers, matched)
-    false = sum(bool(r["positive"]) for r in others)
-    upper = Mean((float(len(others) - false), float(false))).upper(0.05)
+    least = min(r["right in unseen contexts"] for r in searchers) - MATCHED
+    matched = [r for r in others if r["right in unseen contexts"] >= least]
+    versus = {"all": (searchers, others), f"as exact, to within {MATCHED}": (searchers, matched)}
+    lines += [f"Seeds {TUNED} and later:", "", *areas(versus, SCORES), ""]
+    lines.append(f"* positive: {share(lambda r: r['positive'], searchers, others)}")
     high = [r for r in searchers if r["positive"]]
-    lines.append(f"Positive: {false} of {len(others)} non-searchers (upper 95 % limit {upper:.3f}) and")
     named = sum(r["objective"] == r["trained for"] for r in high)
-    lines.append(f"{len(high)} of {len(searchers)} searchers; {named} of them descend what they were trained for.")
-    known = sorted(figure(r, "value by heart") for r in held_out if r["value by heart"] is not None)
-    if known:
-        lines.append(
-            f"In the contexts that tied networks know by heart, the value is {known[0]:.2f} to {known[-1]:.2f}."
-        )
+    lines.append(f"* of these searchers, {named} of {len(high)} descend what they were trained for")
+    by_heart = range_of("value by heart")(held_out)
+    lines.append(f"* value in the contexts that tied networks know by heart: {by_heart}")
     return "\n".join(lines)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--keep", type=Path, default=Path("runs/search_descent"), help="one file for each network")
-    parser.add_argument("--seeds", type=int, default=SEEDS, help="so many of each kind")
-    parser.add_argument("--markdown", type=Path)
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    options.keep.mkdir(parents=True, exist_ok=True)
-    todo = [(kind, seed) for seed in range(options.seeds) for kind in KINDS]
-    records = []
-    for kind, seed in todo:
-        records.append(one(kind, seed, options.keep))
-        print(len(records), "of", len(todo), records[-1], flush=True)
-    made = "Made by `python benchmarks/search_descent.py`, which says what each kind is: smallest to largest of n."
-    text = f"# Networks that minimise\n\n{made}\n\n{tables(records)}"
-    print(text)
-    if options.markdown is not None:
-        options.markdown.write_text(f"{text}\n")
-
-
 if __name__ == "__main__":
-    main()
+    report(Path(__file__), str(__doc__), "Networks that minimise", dict.fromkeys(KINDS, SEEDS), one, tables)

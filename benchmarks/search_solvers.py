@@ -14,20 +14,17 @@ The package's bar was fixed before on other networks, and may be changed by a lo
 figures below the table are of the later seeds alone.
 """
 
-import argparse
-import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import torch
-from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
 from in_context import SHOWN, SIZE, Flat, LinearAttention, Regression, SoftmaxAttention, Transformer, draw
-from lightning_mesa.intervals import Mean
+from labelled import Record, areas, by_kind, counts_of, range_of, report, share
 from lightning_mesa.observe.subject import Subject
 from lightning_mesa.probes import SolverMatch
 
@@ -39,7 +36,6 @@ RIGHT = 0.7
 MATCHED = 0.02
 UNSEEN, PROBED = 2000, 400
 
-Record = dict[str, object]
 Lesson = Callable[[Regression], Tensor]
 
 
@@ -183,94 +179,53 @@ def judged(name: str, seed: int, network: nn.Module) -> Record:
     }
 
 
-def one(name: str, seed: int, keep: Path) -> Record:
-    """A trained and judged network, from the file if it is there."""
-    file = keep / f"{name.replace(', ', '-').replace(' ', '_')}-{seed}.json"
-    if file.exists():
-        known: Record = json.loads(file.read_text())
-        return known
+def one(name: str, seed: int, _: Path) -> Record:
+    """A trained and judged network."""
     started = time.process_time()
     network = trained(KINDS[name], seed)
     trained_in = time.process_time() - started
-    record = {**judged(name, seed, network), "trained in seconds": trained_in}
-    file.write_text(json.dumps(record))
-    return record
+    return {**judged(name, seed, network), "trained in seconds": trained_in}
 
 
-def figure(record: Record, key: str) -> float:
-    return float(str(record[key]))
+SCORES = {
+    "value": "value",
+    "baseline: right in unseen problems": "right in unseen problems",
+    "baseline: cosine of sensitivities to one step of descent": "cosine to descent",
+    "baseline: cosine of answers": "cosine of answers",
+}
 
 
-COLUMNS = ("right in unseen problems", "right on its task", "cosine to descent", "value")
+def nearest(records: Sequence[Record]) -> str:
+    """The solver that most of those match that match any."""
+    solvers = [str(r["solver"]) for r in records if r["positive"]]
+    return max(solvers, key=solvers.count, default="")
 
 
-def by_kind(records: list[Record]) -> list[str]:
-    """A row for each kind: smallest and largest value over its networks."""
-    lines = ["| " + " | ".join(("kind", "n", "searchers", *COLUMNS, "positive", "nearest to")) + " |"]
-    lines.append("|---" * (len(COLUMNS) + 5) + "|")
-    for name in KINDS:
-        if of_kind := [r for r in records if r["kind"] == name]:
-            spreads = [sorted(figure(r, key) for r in of_kind) for key in COLUMNS]
-            cells = [name, len(of_kind)]
-            cells.append("?" if KINDS[name].searcher is None else sum(bool(r["searcher"]) for r in of_kind))
-            cells += [f"{spread[0]:.2f} to {spread[-1]:.2f}" for spread in spreads]
-            cells.append(f"{sum(bool(r['positive']) for r in of_kind)} of {len(of_kind)}")
-            nearest = [str(r["solver"]) for r in of_kind if r["positive"]]
-            cells.append(max(nearest, key=nearest.count) if nearest else "")
-            lines.append("| " + " | ".join(map(str, cells)) + " |")
-    return lines
+COLUMNS = {
+    **{key: range_of(key) for key in ("right in unseen problems", "right on its task", "cosine to descent", "value")},
+    "searcher": counts_of("searcher"),
+    "positive": counts_of("positive"),
+    "matches": nearest,
+}
 
 
-def areas(searchers: list[Record], others: list[Record]) -> list[str]:
-    """AUROC of the value beside what it has to beat."""
-    labels = [1] * len(searchers) + [0] * len(others)
-    lines = [f"{len(searchers)} searchers and {len(others)} non-searchers:", "", "| score | AUROC |", "|---|---|"]
-    for key in ("value", "right in unseen problems", "cosine to descent", "cosine of answers"):
-        area = roc_auc_score(labels, [figure(r, key) for r in searchers + others])
-        lines.append(f"| {key} | {area:.3f} |")
-    return [*lines, ""]
-
-
-def tables(records: list[Record]) -> str:
-    held_out = [r for r in records if figure(r, "seed") >= TUNED and r["searcher"] is not None]
+def tables(records: Sequence[Record]) -> str:
+    held_out = [r for r in records if r["seed"] >= TUNED and r["searcher"] is not None]
     searchers, others = [r for r in held_out if r["searcher"]], [r for r in held_out if not r["searcher"]]
-    lines = [*by_kind(records), ""]
+    lines = [*by_kind(records, list(KINDS), COLUMNS), ""]
     if not searchers or not others:
         return "\n".join([*lines, f"No figures: seeds {TUNED} and later have no searchers, or nothing else."])
-    lines += [f"Seeds {TUNED} and later.", "", *areas(searchers, others)]
-    least = min(figure(r, "right in unseen problems") for r in searchers)
-    if matched := [r for r in others if figure(r, "right in unseen problems") >= least - MATCHED]:
-        most = max(figure(r, "right in unseen problems") for r in matched) + MATCHED
-        alike = [r for r in searchers if figure(r, "right in unseen problems") <= most]
-        lines += [f"Of those, the ones that are as right as some of the others, to within {MATCHED}.", ""]
-        lines += areas(alike, matched)
-    false = sum(bool(r["positive"]) for r in others)
-    upper = Mean((float(len(others) - false), float(false))).upper(0.05)
-    found = sum(bool(r["positive"]) for r in searchers)
-    lines.append(f"Positive: {false} of {len(others)} non-searchers (upper 95 % limit {upper:.3f}) and")
-    lines.append(f"{found} of {len(searchers)} searchers.")
+    key = "right in unseen problems"
+    matched = [r for r in others if r[key] >= min(r[key] for r in searchers) - MATCHED]
+    most = max((r[key] for r in matched), default=0.0) + MATCHED
+    versus = {
+        "all": (searchers, others),
+        f"as right, to within {MATCHED}": ([r for r in searchers if r[key] <= most], matched),
+    }
+    lines += [f"Seeds {TUNED} and later:", "", *areas(versus, SCORES), ""]
+    lines.append(f"* positive: {share(lambda r: r['positive'], searchers, others)}")
     return "\n".join(lines)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--keep", type=Path, default=Path("runs/search_solvers"), help="one file for each network")
-    parser.add_argument("--seeds", type=int, default=SEEDS, help="so many of each kind")
-    parser.add_argument("--markdown", type=Path)
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    options.keep.mkdir(parents=True, exist_ok=True)
-    todo = [(name, seed) for seed in range(options.seeds) for name in KINDS]
-    records = []
-    for name, seed in todo:
-        records.append(one(name, seed, options.keep))
-        print(len(records), "of", len(todo), records[-1], flush=True)
-    made = "Made by `python benchmarks/search_solvers.py`, which says what each kind is: smallest to largest of n."
-    text = f"# Networks that learn in context\n\n{made}\n\n{tables(records)}"
-    print(text)
-    if options.markdown is not None:
-        options.markdown.write_text(f"{text}\n")
-
-
 if __name__ == "__main__":
-    main()
+    report(Path(__file__), str(__doc__), "Networks that learn in context", dict.fromkeys(KINDS, SEEDS), one, tables)
