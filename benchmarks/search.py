@@ -202,7 +202,7 @@ def tables(records: Sequence[Record]) -> str:
         named = sum(r["objective"] == trained_for for r in of_goal)
         lines.append(f"* of these searchers, trained for {trained_for}: {named} of {len(of_goal)} serve that")
     silent = sum(r["objective"] is None for r in others)
-    lines.append(f"* no objective attributed, at any rung: {silent} of {len(others)} others")
+    lines.append(f"* no objective attributed: {silent} of {len(others)} others")
     return "\n".join(lines)
 
 

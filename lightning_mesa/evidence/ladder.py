@@ -69,13 +69,16 @@ class Internals:
         return layer if layer is not None and most[layer] >= self.bar else None
 
     def objective(self, base: str) -> str | None:
-        """The objective that the internals serve, ``"mixed"`` where no margin is certain, None where none is served.
+        """The objective that the internals serve, ``"mixed"`` where no margin is certain.
+
+        None where none is served, and below rung 3: what moves decisions in a model that is not consistent with
+        internal search is not an objective of its own.
 
         Args:
             base: Name of the base objective.
         """
         layer = self.layer
-        if layer is None:
+        if layer is None or self.rung < CAUSAL:
             return None
         for proxy, margin in self.margins.get(layer, {}).items():
             if margin.upper(HALF) < 0 and self.served[layer][proxy].lower(HALF) >= self.bar:

@@ -109,6 +109,13 @@ def test_the_objective_is_named_where_one_is_served_and_the_margin_certain(share
     assert climb(retargeted(**shares)).objective("digit") == objective
 
 
+def test_no_objective_is_attributed_below_the_causal_rung():
+    """What moves decisions where far consequences do not is a reflex, as in a planner that has planned half."""
+    internals = climb([sensitivity(0.0), *retargeted(digit=0.9, color=0.1)])
+    assert (internals.rung, internals.layer is not None) == (Rung.NOTHING, True)
+    assert internals.objective("digit") is None
+
+
 def with_internals(shares, *found):
     return replace(look(shares), internals=climb(list(found)))
 
