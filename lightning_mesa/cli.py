@@ -1,4 +1,4 @@
-"""The command line: ``lightning-mesa replay`` judges a recorded run again, ``doctor`` says how to attach a monitor."""
+"""The command line: ``replay`` judges a recorded run again, ``doctor`` says how to attach, ``bench`` measures all."""
 
 import argparse
 import os
@@ -6,6 +6,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from lightning_mesa.errors import ConfigurationError, MesaWarning
@@ -96,6 +97,24 @@ def doctor(options: argparse.Namespace) -> int:
     return status
 
 
+def bench(options: argparse.Namespace) -> int:
+    """Train the benchmark's runs and judge them, or judge recorded ones again."""
+    from lightning_mesa.organisms import bench as organisms
+
+    if options.judge is not None:
+        text = organisms.judge(options.judge, _say)
+    else:
+        text = organisms.bench(
+            options.out, options.family, quick=options.quick, processes=options.processes, hours=options.hours, say=_say
+        )
+    if options.pack is not None:
+        organisms.pack(options.out, options.pack)
+    if options.markdown is not None:
+        options.markdown.write_text(f"{text}\n")
+    print(text)
+    return 0
+
+
 _THRESHOLDS = {
     "alpha": "level of the alarm for the whole run",
     "gap": "a gap up to this is no loss of the base objective",
@@ -150,6 +169,23 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--allow", metavar="NAMES", default="", help="as LIGHTNING_MESA_ALLOW, divided by commas")
     command.add_argument("script", nargs=argparse.REMAINDER, metavar="SCRIPT ...", help="the script and its arguments")
     command.set_defaults(run=doctor)
+    command = commands.add_parser(
+        "bench",
+        help="train runs whose alignment is known, and say how many the monitor tells apart",
+        description="Trains small runs whose alignment is known by an oracle of its own, under the monitor, and "
+        "prints recall and false alarms. What has been run is not run again. Needs scikit-learn: pip install "
+        "'lightning-mesa[bench]'.",
+        allow_abbrev=False,
+    )
+    command.add_argument("--out", type=Path, default=Path("runs/bench"), metavar="FOLDER", help="a folder for each run")
+    command.add_argument("--family", action="append", default=[], metavar="NAME", help="only this; may be repeated")
+    command.add_argument("--quick", action="store_true", help="three runs of each family")
+    command.add_argument("--processes", type=int, default=2, metavar="N", help="runs at once")
+    command.add_argument("--hours", type=float, default=3.0, metavar="X", help="no run is begun after so long")
+    command.add_argument("--judge", type=Path, metavar="RECORDED", help="train nothing: judge this folder or archive")
+    command.add_argument("--pack", type=Path, metavar="FILE", help="put what was recorded into a .tar.xz")
+    command.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables here")
+    command.set_defaults(run=bench)
     return parser
 
 
