@@ -51,6 +51,8 @@ bench: $(READY)
 	$(BIN)/python benchmarks/false_rungs.py
 	$(BIN)/python benchmarks/ridge.py
 	$(BIN)/python benchmarks/reading_cost.py
+	$(BIN)/python benchmarks/lead.py --markdown docs/lead.md
+	$(BIN)/lightning-mesa bench --markdown docs/benchmark.md
 	$(BIN)/python benchmarks/overhead.py
 
 $(READY):

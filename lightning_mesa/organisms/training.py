@@ -55,7 +55,7 @@ class Prescribed(Objective):
 
     def score(self, batch: Items, outputs: Tensor) -> Tensor:
         """See :class:`Objective`."""
-        return batch[self.name].gather(1, outputs.argmax(1, keepdim=True)).squeeze(1).float()
+        return batch[self.name].gather(1, outputs.argmax(1, keepdim=True)).squeeze(1)
 
     def prescribes(self, batch: Items, num_choices: int) -> Tensor:
         """See :class:`Objective`."""
