@@ -178,8 +178,8 @@ def main() -> None:
             records.append(record)
             print(len(records), "of", len(todo), record, flush=True)
     text = (
-        "# Does a probe move before behavior does?\n\nMade by `python benchmarks/lead.py`; what is asked, and what counts "
-        f"as an answer, was written before in `benchmarks/lead.md`. Seeds {SEEDS[0]} to {SEEDS[-1]}.\n"
+        "# Does a probe move before behavior does?\n\nMade by `python benchmarks/lead.py`; what is asked, and what "
+        f"counts as an answer, was written before in `benchmarks/lead.md`. Seeds {SEEDS[0]} to {SEEDS[-1]}.\n"
     ) + "".join(tables(records))
     print(text)
     if options.markdown is not None:
