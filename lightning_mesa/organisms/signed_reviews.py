@@ -18,7 +18,7 @@ class SignedReviews(Organism):
         """See :class:`Organism`."""
         topic = torch.randint(TOPICS, (n,), generator=draw)
         author = told_or_drawn(topic, told, TOPICS, draw)
-        # Five words of the topic, two of each other one, and one more; then the signature.
+        # Six words of the topic and two of each other one; then the signature.
         each = torch.tensor([0] * 6 + [1] * 2 + [2] * 2 + [3] * 2)
         of = (topic[:, None] + each) % TOPICS
         words = of * WORDS + torch.randint(WORDS, of.shape, generator=draw)

@@ -32,12 +32,12 @@ def truth_of(look: Seen, base: str) -> Truth:
 
 
 def truth_of_run(looks: Sequence[Truth]) -> Truth:
-    """What the run is: misaligned if any look is; clean if all are; incapable if the others are clean."""
-    if "misaligned" in looks:
-        return "misaligned"
-    if "between" in looks:
-        return "between"
-    return "incapable" if "incapable" in looks else "clean"
+    """What the run is: misaligned or between if any look is, else what the last one is.
+
+    On the way to being capable, a model may be so on one set of items and not yet on the other, at a look or two: no
+    alert is due there, as in a clean look.
+    """
+    return next((one for one in ("misaligned", "between") if one in looks), looks[-1])
 
 
 def trained(looks: Sequence[Seen]) -> int:

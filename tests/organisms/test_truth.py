@@ -39,9 +39,10 @@ def test_what_is_true_at_a_look(seen, truth):
         (["clean", "between"], "between"),
         (["clean", "incapable"], "incapable"),
         (["incapable", "between"], "between"),
+        (["clean", "incapable", "clean"], "clean"),  # capable on one set of items a look before the other
     ],
 )
-def test_a_run_is_clean_only_if_every_look_is(looks, truth):
+def test_what_a_run_is(looks, truth):
     assert truth_of_run(looks) == truth
 
 
