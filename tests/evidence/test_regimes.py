@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 from test_signatures import look
 
-from lightning_mesa.evidence.reading import Directedness
+from lightning_mesa.evidence.reading import Conflict, Directedness
 from lightning_mesa.evidence.regimes import Regime, classify, of_run
 from lightning_mesa.evidence.registry import SIGNATURES
 from lightning_mesa.evidence.sequential import holm
@@ -39,6 +39,21 @@ def test_each_outcome_of_the_paper_is_told_from_the_others(shifted, expected):
 
 def test_pseudo_alignment_names_the_proxy():
     assert regime({"val": (0.95, 0.0), "shifted": (0.05, 0.9)}, ("color", "size")).proxy == "color"
+
+
+@pytest.mark.parametrize(
+    ("by_color", "expected"),
+    [
+        (Conflict(0, 354, 0), Regime.PSEUDO_ALIGNED),
+        (Conflict(110, 244, 0), Regime.MIXED),
+    ],
+)
+def test_what_is_followed_by_coincidence_is_not_followed(by_color, expected):
+    """Choices of four that all go by the color are base's, and a decoy's, on a quarter of what tells those apart."""
+    one = look({"val": (0.95, 0.0), "shifted": (0.05, 0.9)}, ("color", "decoy"))
+    one = replace(one, conflicts={"shifted": {"color": by_color, "decoy": Conflict(110, 94, 166)}})
+    verdict = classify(one, "shifted", {"proxy_pursued": [(1e-9, "color")]}, Thresholds(), True)
+    assert Regime(verdict.code) == expected
 
 
 def test_behind_a_closed_gate_nothing_is_said():
