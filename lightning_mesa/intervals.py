@@ -166,8 +166,7 @@ class Mean:
             return _SMALLEST_P
         if self.binary:
             return max(float(bdtrc(round(self.counts[1]) - 1, self.n, mean)), _SMALLEST_P)
-        grid = torch.linspace(0, 1, len(self.counts), dtype=torch.float64)
-        counts = torch.tensor(self.counts, dtype=torch.float64)
+        grid, counts = self._occurring
         wealth = torch.log1p(_BETS * (grid / mean - 1)) @ counts
         log_evidence = float(torch.logsumexp(wealth, 0)) - math.log(len(_BETS))
         return max(math.exp(-max(log_evidence, 0.0)), _SMALLEST_P)
@@ -182,8 +181,8 @@ class Mean:
         """``[K]`` ``log prod_i (1 + b_k (x_i / bound - 1))``, b_k the :data:`BETS`; a lower bound, as for p-values."""
         if self.n == 0:
             return torch.zeros_like(BETS)
-        grid = torch.linspace(0, 1, len(self.counts), dtype=torch.float64)
-        return log_gains(grid, bound) @ torch.tensor(self.counts, dtype=torch.float64)
+        grid, counts = self._occurring
+        return log_gains(grid, bound) @ counts
 
     def log_e_at_least(self, bound: float) -> Tensor:
         """``[K]`` the same of ``1 - x``."""
@@ -197,6 +196,13 @@ class Mean:
     def _mirrored(self) -> "Mean":
         """The mean of ``1 - x``."""
         return Mean(tuple(reversed(self.counts)))
+
+    @cached_property
+    def _occurring(self) -> tuple[Tensor, Tensor]:
+        """Grid points that occur, and their counts: limits ask for them some thirty times."""
+        counts = torch.tensor(self.counts, dtype=torch.float64)
+        there = counts > 0
+        return torch.linspace(0, 1, len(self.counts), dtype=torch.float64)[there], counts[there]
 
 
 @dataclass(frozen=True)
