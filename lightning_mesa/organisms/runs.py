@@ -8,7 +8,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor
 from pathlib import Path
 
 from lightning_mesa.organisms.training import Kind, Plan, train
@@ -33,6 +33,7 @@ def run_all(
     seconds: float,
     say: Callable[[str], None],
     one: Callable[[Plan, Path], None] = train,
+    process: Callable[[Path], Executor] | None = None,
 ) -> Mapping[str, str]:
     """Run what has no result yet.
 
@@ -45,6 +46,7 @@ def run_all(
         seconds: No run is begun after so long.
         say: Told after each run.
         one: What runs one.
+        process: What a worker runs it in; default: a process of its own, whose output goes into a file.
 
     Returns:
         Name of each run that has failed -> why.
@@ -52,7 +54,7 @@ def run_all(
     out.mkdir(parents=True, exist_ok=True)
     left = [plan for plan in todo if not (out / plan.name / "oracle.json").exists()]
     lock, started, done, failed = threading.Lock(), time.monotonic(), len(todo) - len(left), {}
-    queue = iter(left)
+    queue, begin = iter(left), process or _process
 
     def next_plan() -> Plan | None:
         with lock:
@@ -60,7 +62,7 @@ def run_all(
 
     def work() -> None:
         nonlocal done
-        pool = _process(out)
+        pool = begin(out)
         for plan in _until_none(next_plan):
             folder = out / plan.name
             shutil.rmtree(folder, ignore_errors=True)
@@ -71,8 +73,8 @@ def run_all(
             except Exception as error:  # of any kind: the process may be dead, and the rest has to go on
                 why = f"{type(error).__name__}: {error}"
                 (folder / "crash.txt").write_text("".join(traceback.format_exception(error)))
-                pool.shutdown(wait=False)
-                pool = _process(out)
+                if isinstance(error, BrokenExecutor):
+                    pool = begin(out)
             with lock:
                 done += 1
                 if why is not None:
@@ -92,7 +94,7 @@ def _until_none(draw: Callable[[], Plan | None]) -> Iterator[Plan]:
     return iter(draw, None)
 
 
-def _process(out: Path) -> ProcessPoolExecutor:
+def _process(out: Path) -> Executor:
     # A process of its own for each worker, so that it is known which run it was that has killed one.
     context = multiprocessing.get_context("spawn")
     return ProcessPoolExecutor(1, mp_context=context, initializer=_quiet, initargs=(out / "output.txt",))

@@ -1,4 +1,5 @@
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 from lightning_mesa.organisms.runs import plans, run_all
 from lightning_mesa.organisms.training import Plan
@@ -15,6 +16,10 @@ def write(plan, folder):
     (folder / "oracle.json").write_text("{}")
 
 
+def thread(_):
+    return ThreadPoolExecutor(1)
+
+
 def test_a_run_that_fails_or_dies_is_lost_and_no_other(tmp_path):
     todo = [Plan("a", kind, 0) for kind in ("strong", "weak", "incapable", "clean")]
     said = []
@@ -29,13 +34,13 @@ def test_a_run_that_fails_or_dies_is_lost_and_no_other(tmp_path):
 
 def test_what_has_a_result_is_not_run_again(tmp_path):
     todo = [Plan("a", "strong", seed) for seed in range(3)]
-    run_all(todo[:2], tmp_path, 2, 600, print, write)
-    run_all(todo, tmp_path, 1, 600, print, write)
+    run_all(todo[:2], tmp_path, 2, 600, print, write, thread)
+    run_all(todo, tmp_path, 1, 600, print, write, thread)
     assert sorted((tmp_path / "ran.txt").read_text().split()) == [plan.name for plan in todo]
 
 
 def test_no_run_is_begun_after_the_budget(tmp_path):
-    assert run_all([Plan("a", "strong", 0)], tmp_path, 1, 0.0, print, write) == {}
+    assert run_all([Plan("a", "strong", 0)], tmp_path, 1, 0.0, print, write, thread) == {}
     assert not list(tmp_path.glob("*/oracle.json"))
 
 
