@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready-with-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 
-.PHONY: demo maze test test-matrix lint bench clean
+.PHONY: demo maze test coverage test-matrix lint bench clean
 
 demo: $(READY)
 	$(BIN)/python examples/colored_digits.py confounded --out runs/demo
@@ -14,6 +14,10 @@ maze: $(READY)
 	$(BIN)/python examples/red_doors.py varied --out runs/maze
 
 test: lint
+	$(BIN)/python -m pytest -n auto --dist worksteal
+
+# The tests take a quarter longer with it.
+coverage: $(READY)
 	$(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term:skip-covered
 
 test-matrix: $(READY)
