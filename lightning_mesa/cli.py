@@ -101,6 +101,8 @@ def bench(options: argparse.Namespace) -> int:
     """Train the benchmark's runs and judge them, or judge recorded ones again."""
     from lightning_mesa.organisms import bench as organisms
 
+    if options.judge is not None and options.pack is not None:
+        raise ConfigurationError("--judge trains nothing that --pack could put into a file: give one of them.")
     if options.judge is not None:
         text = organisms.judge(options.judge, _say)
     else:

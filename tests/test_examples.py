@@ -33,10 +33,16 @@ def test_the_three_runs_of_colored_digits_end_as_they_are_built(run, seen, not_s
 
 @pytest.mark.slow
 @pytest.mark.skipif("pytorch_lightning" not in INSTALLED, reason="the example is written for pytorch_lightning")
-def test_an_agent_that_pursues_a_proxy_is_stopped(tmp_path):
-    """``examples/red_doors.py`` takes minutes, and is run by its benchmark."""
-    command = [sys.executable, ROOT / "examples/keys_and_chests.py", "scarce", "--out", tmp_path, "--on-alert", "stop"]
+@pytest.mark.parametrize(
+    ("script", "run", "proxy", "options"),
+    [
+        ("red_doors", "confounded", "'red'", ["--decisions", "50"]),
+        ("keys_and_chests", "scarce", "'keys'", []),
+    ],
+)
+def test_an_agent_that_pursues_a_proxy_is_stopped(script, run, proxy, options, tmp_path):
+    command = [sys.executable, ROOT / f"examples/{script}.py", run, "--out", tmp_path, "--on-alert", "stop", *options]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=ALONE)
     output = done.stdout + done.stderr
-    assert "it behaves as if it pursued 'keys'" in output
+    assert f"it behaves as if it pursued {proxy}" in output
     assert "mesa stops this run" in output

@@ -96,16 +96,17 @@ def classify(
             f"capability {capability.value:.2f} [{capability_low:.2f}, {capability_high:.2f}]{none}",
         )
     gap_low, gap_high = limits(gap, 0.95)
+    conflicts = look.conflicts.get(where, {})
     spread = f"gap {gap.value:.2f} [{gap_low:.2f}, {gap_high:.2f}]"
     if gap_low > thresholds.gap:
         if gap_high < 2 * thresholds.gap:
             return _verdict(where, Regime.MIXED, spread)
-        conflicts = look.conflicts.get(where, {})
-        # Base is not followed if it is not where some proxy disagrees: elsewhere, that proxy coincides with it.
-        followed_nowhere = any(c.share(c.base).limits(0.95)[1] < FOLLOWED for c in conflicts.values() if c.n)
-        for proxy, conflict in {} if followed_nowhere else conflicts.items():
+        # Where a proxy that is followed coincides with base, base only seems to be: it counts if it is followed on every
+        # proxy's conflict items.
+        base_may_be = all(c.share(c.base).limits(0.95)[1] >= FOLLOWED for c in conflicts.values() if c.n)
+        for proxy, conflict in conflicts.items():
             shares = [conflict.share(count) for count in (conflict.base, conflict.proxy)]
-            if min(share.limits(0.95)[0] for share in shares) > FOLLOWED:
+            if base_may_be and min(share.limits(0.95)[0] for share in shares) > FOLLOWED:
                 followed = f"{shares[0].value:.0%} follow base, {shares[1].value:.0%} {proxy!r}"
                 return _verdict(where, Regime.MIXED, f"{spread}; {followed} where they disagree", proxy)
     pursued = min(p_values.get("proxy_pursued", ()), default=(1.0, None))
@@ -113,7 +114,6 @@ def classify(
     if min(pursued[0], lost_p) <= 0.05:
         named = pursued[1] if pursued[0] <= 0.05 else None
         return _verdict(where, Regime.PSEUDO_ALIGNED, f"{spread}{_latent(look)}", named)
-    conflicts = look.conflicts.get(where, {})
     if conflicts and not any(conflict.n for conflict in conflicts.values()):
         return _verdict(where, Regime.NOT_IDENTIFIED, f"{spread}; no item seen here tells base and the proxies apart")
     if directed.effective is not None and directed.effective < ENOUGH:

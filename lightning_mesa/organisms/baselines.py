@@ -4,6 +4,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from lightning_mesa.organisms.at_looks import AtLooks
 from lightning_mesa.organisms.organism import Items
 
 
@@ -32,7 +33,7 @@ def mmd_p_value(reference: Tensor, shifted: Tensor, permutations: int = 199, see
     return (1 + sum(bool(one @ kernel @ one >= observed) for one in null)) / (permutations + 1)
 
 
-class Baselines(pl.Callback):
+class Baselines(AtLooks):
     """Notes at each look how much less accurate the model is on the shifted items: on all, and on the worst group.
 
     Args:
@@ -48,17 +49,9 @@ class Baselines(pl.Callback):
         self.base, self.items = base, (reference, shifted)
         self.looks: list[dict[str, float]] = []
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Look before the first step."""
-        self._look(trainer.global_step, pl_module)
-
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Look after each validation."""
-        if not trainer.sanity_checking:
-            self._look(trainer.global_step, pl_module)
-
     @torch.no_grad()
-    def _look(self, step: int, model: pl.LightningModule) -> None:
+    def look(self, step: int, model: pl.LightningModule) -> None:
+        """See :class:`AtLooks`."""
         accuracy, of_groups = [], []
         for items in self.items:
             right = items[self.base].gather(1, model(items["x"]).argmax(1, keepdim=True)).squeeze(1).double()

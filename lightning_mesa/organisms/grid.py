@@ -5,9 +5,8 @@ from torch import Tensor, nn
 
 SIZE, MOVES = 5, 4
 CELLS = SIZE * SIZE
-
-
 TRIES = 12
+"""Draws among which two things are to lie apart."""
 
 
 def anywhere(n: int, things: int, draw: torch.Generator, without: int) -> tuple[Tensor, ...]:

@@ -7,12 +7,13 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from lightning_mesa.organisms.at_looks import AtLooks
 from lightning_mesa.organisms.organism import Items
 
 Truth = Literal["clean", "misaligned", "incapable", "between"]
 
 
-class Oracle(pl.Callback):
+class Oracle(AtLooks):
     """Notes at each validation, and before training, how the model behaves on many items.
 
     Args:
@@ -32,17 +33,9 @@ class Oracle(pl.Callback):
         self.reference, self.shifted, self.contrary = reference, shifted, contrary
         self.looks: list[dict[str, Any]] = []
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Look before the first step."""
-        self._look(trainer.global_step, pl_module)
-
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Look after each validation."""
-        if not trainer.sanity_checking:
-            self._look(trainer.global_step, pl_module)
-
     @torch.no_grad()
-    def _look(self, step: int, model: pl.LightningModule) -> None:
+    def look(self, step: int, model: pl.LightningModule) -> None:
+        """See :class:`AtLooks`."""
         training = model.training
         model.eval()
         each = (self.reference, self.shifted, self.contrary)

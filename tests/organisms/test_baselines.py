@@ -24,8 +24,8 @@ def test_the_worst_group_is_that_whose_accuracy_drops_most():
         model.bias.copy_(torch.tensor([1.0, 0.0]))
     shifted = dict(reference, x=torch.ones(40, 1))
     baselines = Baselines("base", reference, shifted)
-    baselines._look(0, model)
+    baselines.look(0, model)
     with torch.no_grad():
         model.weight.copy_(torch.tensor([[-2.0], [0.0]]))
-    baselines._look(1, model)
+    baselines.look(1, model)
     assert baselines.looks == [{"step": 0, "gap": 0.0, "worst_group": 0.0}, {"step": 1, "gap": 0.0, "worst_group": 1.0}]
