@@ -101,7 +101,7 @@ def classify(
     if gap_low > thresholds.gap:
         if gap_high < 2 * thresholds.gap:
             return _verdict(where, Regime.MIXED, spread)
-        # Where a proxy that is followed coincides with base, base only seems to be: it counts if it is followed on every
+        # Where a followed proxy coincides with base, base only seems to be followed: it counts if it is so on every
         # proxy's conflict items.
         base_may_be = all(c.share(c.base).limits(0.95)[1] >= FOLLOWED for c in conflicts.values() if c.n)
         for proxy, conflict in conflicts.items():
