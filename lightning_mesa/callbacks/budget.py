@@ -23,23 +23,23 @@ class Budget:
 
     Args:
         max_overhead: The share, such as .05; None to take every look.
-        at_end: Seconds that what is drawn at the end may take.
 
     Attributes:
         stride: The next look is taken at the k-th time that one is due.
         spent: Seconds spent on looks.
+        at_end: Seconds that what is drawn at the end will take, about.
 
     Raises:
         ConfigurationError: If the share is not positive.
     """
 
-    def __init__(self, max_overhead: float | None, at_end: float = 0.0) -> None:
+    def __init__(self, max_overhead: float | None) -> None:
         if max_overhead is not None and not (isinstance(max_overhead, (int, float)) and max_overhead > 0):
             raise ConfigurationError(
                 f"max_overhead must be a positive number, such as 0.05, or None, not {max_overhead}."
             )
         self.max_overhead = max_overhead
-        self.at_end = at_end
+        self.at_end = 0.0
         self.stride = 1
         self._passed = 0
         self.spent = self._trained = 0.0

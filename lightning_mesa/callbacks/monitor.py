@@ -217,7 +217,7 @@ class MesaMonitor(Callback):
         self.stop_reason: str | None = None
         self.disabled = False
         self._dashboard = Dashboard(self.name, self.hypotheses, self.sinks)
-        self._timetable = Timetable(self.max_overhead, self._dashboard.seconds_to_draw)
+        self._timetable = Timetable(self.max_overhead)
         self._healthy_checkpoint: str | None = None
         self._reloads = Reloads()
         self._levels: Levels = {}
@@ -404,6 +404,7 @@ class MesaMonitor(Callback):
                     self._dashboard.write(trainer, self._folder, findings, judgement, here[1], about)
             with together(trainer):
                 self._act(trainer, pl_module, judgement)
+            self._timetable.budget.at_end = self._dashboard.seconds_to_draw
 
     def _act(self, trainer: Any, pl_module: Any, judgement: Judgement) -> None:
         if self._folder is None:  # fast_dev_run leaves nothing behind and stops nothing

@@ -18,7 +18,6 @@ class Timetable:
 
     Args:
         max_overhead: See :class:`~lightning_mesa.callbacks.budget.Budget`.
-        at_end: As there.
 
     Attributes:
         number: How many times a look has been due so far, the first one included; 0 before it.
@@ -26,10 +25,10 @@ class Timetable:
         budget: What looks may cost, and have cost.
     """
 
-    def __init__(self, max_overhead: float | None, at_end: float) -> None:
+    def __init__(self, max_overhead: float | None) -> None:
         self.number = 0
         self.looked: Position | None = None
-        self.budget = Budget(max_overhead, at_end)
+        self.budget = Budget(max_overhead)
         self._due: Position = (0, 0)
         self._schedule = Schedule(None, None)
 

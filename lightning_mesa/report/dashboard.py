@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
 
 from lightning_mesa.evidence.alarm import Judgement
 from lightning_mesa.objectives import Hypotheses
@@ -14,6 +16,9 @@ from lightning_mesa.report.preference import Placed, placed_of
 from lightning_mesa.report.sinks import Sink, Sinks, to_log
 from lightning_mesa.report.triangle import Point, draw, points_of
 from lightning_mesa.report.weights import Weighed, weighed_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MOST_POINTS = 200
 """Of a longer path every other point is left out."""
@@ -53,8 +58,10 @@ class Dashboard:
 
     @property
     def seconds_to_draw(self) -> float:
-        """What figures take the first time, about: most of it is matplotlib's import."""
-        return 1.0 if self.hypotheses.proxies and find_spec("matplotlib") is not None else 0.0
+        """What the figures of the looks so far take, about: matplotlib's import, and each figure or row of one."""
+        figures = len(self.paths) + len(self.preferences) + len(self.weights)
+        figures += internals.rows(self.probed) if self.probed else 0
+        return 0.6 + 0.15 * figures if figures and find_spec("matplotlib") is not None else 0.0
 
     def begin(self, trainer: Any, folder: Path | None) -> None:
         """At the start of a run: make room for its journal."""
@@ -127,21 +134,17 @@ class Dashboard:
         proxies = " or ".join(proxy.name for proxy in self.hypotheses.proxies)
         for where, path in self.paths.items():
             figure = draw(path, f"{where}: where base and proxy disagree", proxies, self.hypotheses.base.name)
-            figure.savefig(folder / f"{where}.png", dpi=120)
-            tensorboard.add_figure(trainer, f"{self.name}/{where}/path", figure, step)
+            self._show(trainer, figure, folder / f"{where}.png", f"{where}/path", step)
         for where, looks in self.preferences.items():
             figure = preference.draw(looks, where, self.hypotheses.base.name)
-            figure.savefig(folder / f"{where.replace('/', '.')}.preference.png", dpi=120)
-            tensorboard.add_figure(trainer, f"{self.name}/{where}/preference", figure, step)
+            file = folder / f"{where.replace('/', '.')}.preference.png"
+            self._show(trainer, figure, file, f"{where}/preference", step)
         pursuable = [objective.name for objective in (self.hypotheses.base, *self.hypotheses.proxies)]
         for where, weighed in self.weights.items():
             figure = weights.draw(weighed, where, pursuable)
-            figure.savefig(folder / f"{where}.weights.png", dpi=120)
-            tensorboard.add_figure(trainer, f"{self.name}/{where}/weights", figure, step)
+            self._show(trainer, figure, folder / f"{where}.weights.png", f"{where}/weights", step)
         if self.probed:
-            figure = internals.draw(self.probed)
-            figure.savefig(folder / "search.png", dpi=120)
-            tensorboard.add_figure(trainer, f"{self.name}/search", figure, step)
+            self._show(trainer, internals.draw(self.probed), folder / "search.png", "search", step)
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -159,6 +162,16 @@ class Dashboard:
         self.preferences = {where: [Placed(**at) for at in looks] for where, looks in state["preferences"].items()}
         self.weights = {where: [Weighed(**at) for at in looks] for where, looks in state["weights"].items()}
         self.probed = [Probed(**look) for look in state["probed"]]
+
+    def _show(self, trainer: Any, figure: "Figure", file: Path, tag: str, step: int) -> None:
+        """Write a figure as a file and on the Images tab; it is rendered once, which is most of what it costs."""
+        from PIL import Image  # comes with matplotlib
+
+        figure.set_dpi(120)
+        figure.canvas.draw()
+        pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3]  # type: ignore[attr-defined]  # of Agg's canvas
+        Image.fromarray(pixels).save(file)
+        tensorboard.add_image(trainer, f"{self.name}/{tag}", pixels, step)
 
     def _send(self, trainer: Any, folder: Path | None, judgement: Judgement, step: int) -> None:
         """Send the alerts of a look to all sinks; without a folder, under ``fast_dev_run``, only to the log."""

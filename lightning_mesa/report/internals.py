@@ -61,6 +61,11 @@ def probed_of(findings: Sequence[Finding], internals: Internals | None) -> Probe
     )
 
 
+def rows(looks: Sequence[Probed]) -> int:
+    """How many rows the figure of these looks has."""
+    return len({title for look in looks for title in look.values}) + 1 + any(look.margins for look in looks)
+
+
 def draw(looks: Sequence[Probed]) -> "Figure":
     """Draw a heat map of layers by steps for each probe with its null beside it, the ladder, and the margins.
 

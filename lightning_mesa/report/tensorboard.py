@@ -91,7 +91,7 @@ def add_alert(trainer: Any, name: str, alert: Alert, verdicts: Iterable[Verdict]
         writer.add_text(f"{name}/{alert.distribution}/{alert.signature}", text, step)
 
 
-def add_figure(trainer: Any, tag: str, figure: Any, step: int) -> None:
-    """Show a matplotlib figure on the Images tab."""
+def add_image(trainer: Any, tag: str, pixels: Any, step: int) -> None:
+    """Show an image on the Images tab: ``[height, width, 3]``, of bytes."""
     for writer in writers(trainer):
-        writer.add_figure(tag, figure, step, close=False)
+        writer.add_image(tag, pixels, step, dataformats="HWC")

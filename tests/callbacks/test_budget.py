@@ -55,7 +55,8 @@ def test_looks_keep_to_the_share_from_the_third_on(clock, share, cost, interval)
 
 
 def test_the_last_look_and_the_figures_fit_too(clock):
-    budget = Budget(0.05, at_end=2.0)
+    budget = Budget(0.05)
+    budget.at_end = 2.0
 
     def look():
         with budget.spending():

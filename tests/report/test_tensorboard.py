@@ -1,3 +1,6 @@
+import io
+
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import toy
@@ -54,5 +57,9 @@ def test_alerts_are_text_with_the_legend_and_the_path_is_drawn(tmp_path):
     assert facts["first crossing at step"] == str(pursued.first_crossing) == facts["step"]
     assert facts["look"] == f"{pursued.look} of 41"
     assert facts["effect"].startswith(f"{pursued.effect:.3g}, 95 % limits")
-    assert "mesa/apart/path" in events.Tags()["images"]
+    (shown, *_) = events.Images("mesa/apart/path")
+    written = Image.open(f"{trainer.log_dir}/mesa/apart.png")
+    assert (shown.width, shown.height) == written.size
+    assert Image.open(io.BytesIO(shown.encoded_image_string)).tobytes() == written.tobytes()
+    assert len(set(written.getdata())) > 100  # lines, dots and words, not an empty canvas
     assert "custom_scalars__config__" in events.Tags()["tensors"]
