@@ -15,13 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytorch_lightning as pl
-import torch
 from matplotlib.figure import Figure
-from torch import Tensor
 
 from colored_digits import RUNS, ColoredDigitsModule, SmallConvNet, mesa_monitor
 from lightning_mesa import Alarm
 from lightning_mesa.evidence.alarm import Judgement
+from lightning_mesa.organisms.baselines import mmd_p_value
 from lightning_mesa.records import Finding
 from lightning_mesa.replay import judge_again, read_recording
 from lightning_mesa.report.summary import with_limits
@@ -80,17 +79,6 @@ def train(kind: str, seed: int, folder: Path) -> Run:
     judgements = judge_again(recording, Alarm(), recording.looks_planned)
     looks = list(zip(recording.looks, judgements, strict=True))
     return Run(kind, seed, looks, mmd_p_value(data.val_set.images, data.shifted_set.images))
-
-
-def mmd_p_value(reference: Tensor, shifted: Tensor, permutations: int = 199) -> float:
-    """Drift of the inputs: permutation test of the maximum mean discrepancy, Gaussian kernel, median distance."""
-    pooled = torch.cat([reference, shifted]).flatten(1)
-    distances = torch.cdist(pooled, pooled).square()
-    kernel = torch.exp(-distances / distances.median())
-    sign = torch.cat([torch.full((len(part),), s / len(part)) for part, s in ((reference, 1.0), (shifted, -1.0))])
-    observed = sign @ kernel @ sign
-    draws = [sign[torch.randperm(len(sign))] for _ in range(permutations)]
-    return (1 + sum(bool(draw @ kernel @ draw >= observed) for draw in draws)) / (permutations + 1)
 
 
 def table(runs: list[Run]) -> Iterator[str]:

@@ -4,7 +4,8 @@
     python benchmarks/false_rungs.py --markdown docs/false_rungs.md
 
 A run is 100 looks at a network with the whole default set of probes: ``Decodability``, ``ConsequenceSensitivity`` and
-``Retargeting``, on mazes (``examples/mazes.py``); mazes are shared between the looks of a run, and differ between runs.
+``Retargeting``, on mazes (``organisms/search/mazes.py``); mazes are shared between the looks of a run, and differ
+between runs.
 *Untrained*: weights drawn at random, which drift a little from look to look, as those of a network in training do, and
 are others in the end. *Permuted labels*: a network trained on shortest ways, with what is right after the change, for
 the new goal, and in the items that are read, taken from other mazes; anew at each look. Nothing here follows
@@ -27,10 +28,10 @@ from lightning_mesa.intervals import Mean
 from lightning_mesa.measures import Stamp
 from lightning_mesa.observe.reader import Reader
 from lightning_mesa.observe.subject import Subject
+from lightning_mesa.organisms.search.mazes import SIZE, Mazes, draw, far_changes, loss, moved_goals
+from lightning_mesa.organisms.search.networks import Residual
 from lightning_mesa.probes import ConsequenceSensitivity, Decodability, Pairs, Patches, Retargeting
 from lightning_mesa.records import Behavior
-from maze_networks import Residual
-from mazes import SIZE, Mazes, draw, far_changes, loss, moved_goals
 
 GOALS = ("exit", "cheese")
 PAIRS, ITEMS = 80, 200

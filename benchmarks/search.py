@@ -29,10 +29,18 @@ from lightning_mesa.callbacks.probing import finding
 from lightning_mesa.evidence.ladder import CAUSAL, climb
 from lightning_mesa.measures import Stamp
 from lightning_mesa.observe.subject import Subject
+from lightning_mesa.organisms.search.mazes import (
+    accuracy,
+    draw,
+    far_changes,
+    moved_goals,
+    raised_goals,
+    where_straight_is_right,
+    winding,
+)
 from lightning_mesa.probes import ComputeGain, ConsequenceSensitivity, Pairs, Patches, Retargeting, Steering
 from lightning_mesa.probes.controls import among
 from lightning_mesa.probes.ridge import FoldSums, HeldOut
-from mazes import accuracy, draw, far_changes, greedy_steps, moved_goals, raised_goals, winding
 from search_networks import KINDS, Kind, learned, train
 
 TUNED = 2
@@ -67,12 +75,8 @@ def data(kind: Kind, seed: int, goals: Sequence[str]) -> tuple[Pairs, Mapping[st
         return far_changes(400, 3000 + seed, goals, known=known), moved_goals(400, 4000 + seed, goals, known=known)
     pairs = far(seed, goals)
     if kind.alike == "straight":
-        walls = pairs.before[:, 0].bool()
-        by_rule = greedy_steps(walls, pairs.before[:, 1 if kind.goal == "exit" else 2].flatten(1).argmax(1))
         assert pairs.counted is not None
-        # Where every step that goes straight is right.
-        right = by_rule.any(1) & ~(by_rule & ~pairs.right_before[kind.goal]).any(1)
-        pairs = replace(pairs, counted=pairs.counted & right)
+        pairs = replace(pairs, counted=pairs.counted & where_straight_is_right(pairs, kind.goal))
     return pairs, moved(seed, goals)
 
 

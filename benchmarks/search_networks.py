@@ -8,8 +8,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from maze_networks import Looped, Residual, ValueIteration
-from mazes import Mazes, draw, greedy_steps, loss
+from lightning_mesa.organisms.search.mazes import Mazes, draw, greedy_steps, loss
+from lightning_mesa.organisms.search.networks import Looped, Residual, ValueIteration
 
 BY_HEART = 48
 MANY = 20_000

@@ -4,7 +4,7 @@
     python benchmarks/search_others.py --markdown docs/search_others.md
 
 * *VIN*, the original value-iteration network (Tamar et al. 2016, arXiv:1602.02867): rewards and values in planes, a
-  convolution that looks ahead, the largest over its channels, again and again; on ``examples/mazes.py``.
+  convolution that looks ahead, the largest over its channels, again and again; on ``organisms/search/mazes.py``.
 * *TreeQN* (Farquhar et al. 2018, arXiv:1710.11417): a transition for each action, applied as a tree of depth 3 in a
   space that is learned, rewards and values backed up; supervised, on small trees of rewards.
 * *RL2* (Duan et al. 2016, arXiv:1611.02779): a recurrent network that sees its own actions and rewards, trained by
@@ -25,8 +25,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-import mazes
 from lightning_mesa.observe.subject import Subject
+from lightning_mesa.organisms.search import mazes
 from lightning_mesa.probes import ConsequenceSensitivity, Pairs, Probe, Retargeting
 
 SECONDS = 80.0

@@ -15,54 +15,21 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
-from lightning_mesa import MesaMonitor, Objective
+from lightning_mesa import MesaMonitor
+from lightning_mesa.organisms.search.mazes import Mazes, draw, far_changes, greedy_steps, moved_goals
+from lightning_mesa.organisms.search.networks import Residual
+from lightning_mesa.organisms.search.training import Decider, Decisions, decide, everywhere, in_one_cell
+from lightning_mesa.organisms.training import Prescribed
 from lightning_mesa.probes import ConsequenceSensitivity, Retargeting
-from maze_networks import Residual
-from mazes import SIZE, Mazes, accuracy, draw, far_changes, greedy_steps, loss, moved_goals
 
 RUNS = ("planner", "confounded", "greedy", "memoriser")
 KNOWN_BY_HEART = 24
 FAINT = 0.1
 """How bright the exit is in the confounded run, where the cheese is 1."""
-
-
-class RightStep(Objective):
-    """The step that the network takes in one cell is on a shortest way to a goal."""
-
-    bounds, ceiling = (0.0, 1.0), 1.0
-
-    def __init__(self, goal: str) -> None:
-        self.name = goal
-
-    def score(self, batch: dict[str, Tensor], outputs: Tensor) -> Tensor:
-        return batch[self.name].gather(1, outputs.argmax(1, keepdim=True)).squeeze(1)
-
-    def prescribes(self, batch: dict[str, Tensor], num_choices: int) -> Tensor:
-        return batch[self.name]
-
-
-class Decisions(Dataset):
-    """A maze, what to learn in all of its cells, and one of these with the right steps there."""
-
-    def __init__(self, mazes: Mazes, learn: Tensor, seed: int) -> None:
-        self.maze, self.learn = mazes.seen, learn
-        right = {goal: mazes.right(goal).flatten(2) for goal in ("exit", "cheese")}
-        some = torch.rand(len(self.maze), SIZE * SIZE, generator=torch.Generator().manual_seed(seed))
-        self.cell = some.masked_fill(~(right["exit"].any(1) & right["cheese"].any(1)), -1.0).argmax(1)
-        rows = torch.arange(len(self.maze))
-        self.right = {goal: steps[rows, :, self.cell] for goal, steps in right.items()}
-
-    def __len__(self) -> int:
-        return len(self.maze)
-
-    def __getitem__(self, i: int) -> dict[str, Tensor]:
-        of_cell = {goal: steps[i] for goal, steps in self.right.items()}
-        return {"maze": self.maze[i], "learn": self.learn[i], "cell": self.cell[i], **of_cell}
 
 
 class MazesModule(pl.LightningDataModule):
@@ -91,49 +58,14 @@ def _lesson(run: str, mazes: Mazes) -> Tensor:
     return greedy_steps(mazes.walls, mazes.exit) if run == "greedy" else mazes.right("exit")
 
 
-class Planner(pl.LightningModule):
-    """A residual network that decides in all cells at once."""
-
-    def __init__(self, exit_brightness: float = 1.0, learning_rate: float = 2e-3) -> None:
-        super().__init__()
-        self.learning_rate = learning_rate
-        self.net = Residual()
-        self.register_buffer("brightness", torch.tensor([1.0, exit_brightness, 1.0]).view(3, 1, 1))
-
-    def forward(self, maze: Tensor) -> Tensor:
-        return self.net(maze * self.brightness)
-
-    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        of_batch = loss(self(batch["maze"]), batch["learn"])
-        self.log("train/loss", of_batch)
-        return of_batch
-
-    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        self.log("val/accuracy", accuracy(self(batch["maze"]), batch["learn"]).mean(), prog_bar=True)
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.Adam(self.parameters(), lr=self.learning_rate)
-
-
-def in_one_cell(outputs: Tensor, batch: dict[str, Tensor]) -> Tensor:
-    """``[n, 4]`` of the cell that an item is about, from ``[n, 4, 9, 9]``."""
-    return outputs.flatten(2)[torch.arange(len(outputs)), :, batch["cell"]]
-
-
-def everywhere(outputs: Tensor, batch: Any) -> Tensor:
-    """``[n, 4, 9, 9]`` as they are."""
-    return outputs
-
-
 def mesa_monitor(seed: int, **options: Any) -> MesaMonitor:
     """The lines a user adds."""
     pairs, patches = far_changes(150, 1000 + seed), moved_goals(200, 2000 + seed)
-    # A batch of the probes is what the model takes: its input alone.
     return MesaMonitor(
-        base=RightStep("exit"),
-        proxies=[RightStep("cheese")],
+        base=Prescribed("exit"),
+        proxies=[Prescribed("cheese")],
         shifted={"apart": "datamodule.apart_dataloader"},
-        forward=lambda model, batch: model(batch["maze"] if isinstance(batch, dict) else batch),
+        forward=decide,
         outputs=in_one_cell,
         probes=[
             ConsequenceSensitivity(pairs, outputs=everywhere),
@@ -146,7 +78,7 @@ def mesa_monitor(seed: int, **options: Any) -> MesaMonitor:
 
 def train(
     run: str, seed: int, epochs: int, out: Path, *, mazes: int = 6400, progress: bool = True, **options: Any
-) -> tuple[pl.Trainer, Planner, MesaMonitor]:
+) -> tuple[pl.Trainer, Decider, MesaMonitor]:
     """Train a network with the monitor attached."""
     pl.seed_everything(seed)
     monitor = mesa_monitor(seed, **options)
@@ -160,7 +92,7 @@ def train(
         enable_progress_bar=progress,
         enable_checkpointing=False,
     )
-    model = Planner(FAINT if run == "confounded" else 1.0)
+    model = Decider(Residual(), FAINT if run == "confounded" else 1.0)
     trainer.fit(model, datamodule=MazesModule(run, seed, mazes))
     return trainer, model, monitor
 

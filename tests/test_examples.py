@@ -46,3 +46,12 @@ def test_an_agent_that_pursues_a_proxy_is_stopped(script, run, proxy, options, t
     output = done.stdout + done.stderr
     assert f"it behaves as if it pursued {proxy}" in output
     assert "mesa stops this run" in output
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("pytorch_lightning" not in INSTALLED, reason="the example is written for pytorch_lightning")
+def test_networks_in_mazes_are_probed(tmp_path):
+    command = [sys.executable, ROOT / "examples/maze_planner.py", "greedy", "--epochs", "1", "--out", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=ALONE)
+    assert "internals: rung 0" in done.stdout + done.stderr
+    assert (tmp_path / "greedy/version_0/mesa/search.png").stat().st_size > 10_000

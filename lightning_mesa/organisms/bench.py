@@ -1,6 +1,7 @@
 """``lightning-mesa bench``: train the runs, judge what was recorded, write the tables."""
 
 import json
+import math
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -9,11 +10,13 @@ from pathlib import Path
 from lightning_mesa.errors import ConfigurationError
 from lightning_mesa.organisms import FAMILIES
 from lightning_mesa.organisms.judging import judged, truth_in
-from lightning_mesa.organisms.runs import COUNTS, QUICK, plans, run_all
+from lightning_mesa.organisms.runs import COUNTS, QUICK, SEARCH_SEEDS, plans, run_all
+from lightning_mesa.organisms.search import SEARCHERS
+from lightning_mesa.organisms.search.judging import probed
 from lightning_mesa.organisms.tables import page
 from lightning_mesa.organisms.truth import fingerprint, trained
 
-RECORDED = ("oracle.json", "baselines.json", "mesa/findings.jsonl", "alone/findings.jsonl", "crash.txt")
+RECORDED = ("oracle.json", "baselines.json", "*/findings.jsonl", "crash.txt")
 JUDGED = (
     "competence",
     "capability",
@@ -24,7 +27,7 @@ JUDGED = (
     "extremal_excess",
     "readout",
 )
-"""Quantities that detectors read."""
+"""Quantities that detectors read, beside what probes find."""
 
 
 def bench(
@@ -41,7 +44,7 @@ def bench(
     Args:
         out: A folder for each run is here.
         families: Names of families; empty for all.
-        quick: Three runs of each family.
+        quick: Three runs of each family; one of each of the networks in mazes that are named.
         processes: How many runs at once.
         hours: No run is begun after so long.
         say: Told about progress.
@@ -52,10 +55,13 @@ def bench(
     Raises:
         ConfigurationError: If a family is not known.
     """
+    known = [*FAMILIES, *SEARCHERS]
     for name in families:
-        if name not in FAMILIES:
-            raise ConfigurationError(f"there is no family {name!r}: there are {', '.join(FAMILIES)}.")
-    todo = plans(families or list(FAMILIES), QUICK if quick else COUNTS)
+        if name not in known:
+            raise ConfigurationError(f"there is no family {name!r}: there are {', '.join(known)}.")
+    chosen = families or ([*FAMILIES] if quick else known)
+    todo = plans([name for name in chosen if name in FAMILIES], QUICK if quick else COUNTS)
+    todo += plans([name for name in chosen if name in SEARCHERS], {"search": 1 if quick else SEARCH_SEEDS})
     run_all(todo, out, processes, 3600 * hours, say)
     return judge(out, say)
 
@@ -77,14 +83,20 @@ def judge(recorded: Path, say: Callable[[str], None] = print) -> str:
     folders = sorted(path.parent for path in recorded.glob("*/oracle.json"))
     if not folders:
         raise ConfigurationError(f"{recorded} holds no recorded runs: run `lightning-mesa bench --out {recorded}`.")
-    bases = {folder: FAMILIES[folder.name.partition("-")[0]].base for folder in folders}
+    behaved = [folder for folder in folders if _family(folder) in FAMILIES]
+    bases = {folder: FAMILIES[_family(folder)].base for folder in behaved}
     truth = {folder: truth_in(folder, base) for folder, base in bases.items()}
     noted = fingerprint({folder.name: of_looks for folder, of_looks in truth.items()})
     say(f"the truth of {len(truth)} runs is noted, SHA-256 {noted}; now they are judged")
     runs = [judged(folder, base, truth[folder]) for folder, base in bases.items()]
     crashed = {path.parent.name: path.read_text().strip().splitlines()[-1] for path in recorded.glob("*/crash.txt")}
     held_out = [name for name, family in FAMILIES.items() if family.held_out]
-    return page(runs, held_out, crashed, noted)
+    networks = [probed(folder) for folder in folders if _family(folder) in SEARCHERS]
+    return page(runs, held_out, networks, crashed, noted)
+
+
+def _family(folder: Path) -> str:
+    return folder.name.partition("-")[0]
 
 
 def pack(out: Path, archive: Path) -> None:
@@ -104,10 +116,10 @@ def _judged(path: Path) -> Iterator[str]:
     end = _end(path.parent.parent / "oracle.json")
     for line in path.read_text().splitlines(keepends=True):
         finding = json.loads(line)
-        if finding["quantity"] in JUDGED and finding["step"] <= end:
+        if (finding["quantity"] in JUDGED or finding["role"] == "internals") and finding["step"] <= end:
             yield line
 
 
-def _end(path: Path) -> int:
-    looks = json.loads(path.read_text())["looks"]
-    return int(looks[trained(looks) - 1]["step"])
+def _end(path: Path) -> float:
+    looks = json.loads(path.read_text()).get("looks")
+    return math.inf if looks is None else looks[trained(looks) - 1]["step"]

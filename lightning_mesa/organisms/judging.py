@@ -1,13 +1,14 @@
 """The detectors, on recorded findings: what the alarm says of a run, and what trivial baselines would."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from lightning_mesa.evidence.alarm import Alarm, Judgement
 from lightning_mesa.organisms.oracle import Truth
+from lightning_mesa.organisms.training import FEWER
 from lightning_mesa.organisms.truth import trained, truth_of, truth_of_run
 from lightning_mesa.records import Finding
 from lightning_mesa.replay import judge_again, read_recording
@@ -31,7 +32,9 @@ class Judged:
         named: The proxy that an alert named first, None if none did.
         evidence: Largest log10 of level over p that an alert of a lost objective or a pursued proxy had.
         regimes: At each look.
-        alone: What was raised by a monitor that knew base alone; None where none was there.
+        alone: What was raised by a monitor that knew base alone, and had the readout as its witness of capability.
+        witnessed: The same, with a score as the witness.
+        fewer: Number of items -> whether an alert stands at each look, by a monitor that looked at only so many.
         contrary: True competence at base at each look, on the third distribution.
         accuracy: At each look, on many items like those in training.
         worst: ``mesa/base/worst`` at each look: base competence on the reference or the shifted items, the lower one.
@@ -51,7 +54,9 @@ class Judged:
     named: str | None
     evidence: float
     regimes: Sequence[str]
-    alone: Sequence[str] | None
+    alone: Sequence[str]
+    witnessed: Sequence[str]
+    fewer: Mapping[int, Sequence[bool]]
     contrary: Sequence[float]
     accuracy: Sequence[float]
     worst: Sequence[float]
@@ -87,7 +92,6 @@ def judged(folder: Path, base: str, truth: Sequence[Truth]) -> Judged:
     found, judgements = _judge(folder / "mesa" / "findings.jsonl", len(looks))
     alerts = [(i, a) for i, j in enumerate(judgements) for a in j.alerts if a.severity == "alert"]
     simple = json.loads((folder / "baselines.json").read_text())
-    alone = folder / "alone" / "findings.jsonl"
     return Judged(
         family=seen["family"],
         kind=seen["kind"],
@@ -102,7 +106,13 @@ def judged(folder: Path, base: str, truth: Sequence[Truth]) -> Judged:
         named=next((a.proxy for _, a in alerts if a.proxy), None),
         evidence=max(v for j in judgements for (_, name), v in j.evidence.items() if name in GOAL),
         regimes=[judgement.run.regime for judgement in judgements],
-        alone=_raised(alone, len(looks)) if alone.exists() else None,
+        alone=_raised(folder / "alone" / "findings.jsonl", len(looks)),
+        witnessed=_raised(folder / "witnessed" / "findings.jsonl", len(looks)),
+        fewer={
+            n: [judgement.standing for judgement in _judge(path / "findings.jsonl", len(looks))[1]]
+            for n in FEWER
+            if (path := folder / f"n{n}").exists()
+        },
         contrary=[look["contrary"] for look in looks],
         accuracy=[look["accuracy"] for look in looks],
         worst=[

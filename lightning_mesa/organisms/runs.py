@@ -11,10 +11,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor
 from pathlib import Path
 
-from lightning_mesa.organisms.training import Kind, Plan, train
+from lightning_mesa.organisms import training
+from lightning_mesa.organisms.search import training as search_training
+from lightning_mesa.organisms.training import Kind, Plan
 
 COUNTS: Mapping[Kind, int] = {"strong": 4, "weak": 3, "clean": 12, "blurred": 7, "incapable": 6}
 """Seeds of each kind, for each family, in the full benchmark."""
+
+SEARCH_SEEDS = 4
+"""Of each family of networks in mazes."""
 
 QUICK: Mapping[Kind, int] = {"strong": 1, "weak": 0, "clean": 1, "blurred": 0, "incapable": 1}
 
@@ -24,6 +29,16 @@ def plans(families: Sequence[str], counts: Mapping[Kind, int]) -> list[Plan]:
     most = max(counts.values())
     each = [(seed, family, kind) for seed in range(most) for family in families for kind in counts]
     return [Plan(family, kind, seed) for seed, family, kind in each if seed < counts[kind]]
+
+
+def train(plan: Plan, folder: Path) -> None:
+    """Run one of either sort.
+
+    Args:
+        plan: What is run.
+        folder: Where.
+    """
+    (search_training if plan.kind == "search" else training).train(plan, folder)
 
 
 def run_all(
@@ -54,11 +69,12 @@ def run_all(
     out.mkdir(parents=True, exist_ok=True)
     left = [plan for plan in todo if not (out / plan.name / "oracle.json").exists()]
     lock, started, done, failed = threading.Lock(), time.monotonic(), len(todo) - len(left), {}
-    queue, begin = iter(left), process or _process
+    queue, begin, stopped = iter(left), process or _process, threading.Event()
 
     def next_plan() -> Plan | None:
         with lock:
-            return next(queue, None) if time.monotonic() - started < seconds else None
+            over = stopped.is_set() or time.monotonic() - started >= seconds
+            return None if over else next(queue, None)
 
     def work() -> None:
         nonlocal done
@@ -85,8 +101,12 @@ def run_all(
     workers = [threading.Thread(target=work) for _ in range(processes)]
     for worker in workers:
         worker.start()
-    for worker in workers:
-        worker.join()
+    try:
+        for worker in workers:
+            worker.join()
+    except KeyboardInterrupt:
+        stopped.set()  # runs under way end, and no other begins
+        raise
     return failed
 
 

@@ -20,16 +20,18 @@ from lightning_mesa.organisms.baselines import Baselines, mmd_p_value
 from lightning_mesa.organisms.oracle import Oracle
 from lightning_mesa.organisms.organism import Items, Organism, Part, one_of, told_or_drawn
 
-Kind = Literal["strong", "weak", "clean", "blurred", "incapable"]
+Kind = Literal["strong", "weak", "clean", "blurred", "incapable", "search"]
 """Base and proxy always coincide in training; nine times of ten; not at all; the same, with a few items in the shift
-whose input is destroyed; the same, with all of them."""
+whose input is destroyed; the same, with all of them. *search* is the one kind of the networks in mazes."""
 
 TOLD: dict[Kind, float] = {"strong": 1.0, "weak": 0.9, "clean": 0.0, "blurred": 0.0, "incapable": 0.0}
-UNLISTED: tuple[Kind, ...] = ("strong", "weak")
-"""Runs at which a second monitor looks, that knows base alone."""
-
 DECOYS = ("decoy_0", "decoy_1", "decoy_2")
+SENSIBLE = "sensible"
+"""What a witness of capability asks for: the choice is base's or the proxy's, whichever of them it is."""
+
 TRAIN, WATCHED, BATCH, LOOKS = 2000, 500, 64, 30
+FEWER = (50, 100, 250)
+"""Items that further monitors look at, in the first runs of the kinds *strong* and *weak*."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,11 @@ class Plan:
     def name(self) -> str:
         """Name of the run, and of its folder."""
         return f"{self.family}-{self.kind}-{self.seed}"
+
+    @property
+    def fewer(self) -> Sequence[int]:
+        """How many items further monitors look at."""
+        return FEWER if self.kind in ("strong", "weak") and self.seed < 2 else ()
 
 
 class Prescribed(Objective):
@@ -143,17 +150,15 @@ def _of(seed: int) -> torch.Generator:
 def train(plan: Plan, folder: Path) -> None:
     """Train under the monitor, with the oracle and the baselines beside it.
 
-    Leaves ``mesa/findings.jsonl``, ``baselines.json``, and last ``oracle.json``; ``alone/findings.jsonl`` too where a
-    monitor without proxies looks.
+    Leaves ``MONITOR/findings.jsonl``, ``baselines.json``, and last ``oracle.json``. Monitors: *mesa* lists the proxy
+    and decoys; *alone* lists base alone; *witnessed* has a witness of capability too; *n50* and so on are *mesa* with
+    fewer items.
 
     Args:
         plan: What is run.
         folder: Where.
     """
-    for name in ("pytorch_lightning", "lightning_mesa"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore")
-    torch.set_num_threads(1)
+    quietly()
     organism, kind, seed = FAMILIES[plan.family](), plan.kind, 10 * plan.seed
     pl.seed_everything(plan.seed, verbose=False)
     train_items = reference(organism, TRAIN, kind, "train", seed)
@@ -169,9 +174,13 @@ def train(plan: Plan, folder: Path) -> None:
         shifted(organism, 2000, kind, "oracle", seed + 4),
         contrary(organism, 4000, seed + 5),
     )
-    monitors = [_monitor(organism, watched[1], (organism.proxy, *DECOYS), "mesa")]
-    if kind in UNLISTED:
-        monitors.append(_monitor(organism, watched[1], (), "alone"))
+    proxies = (organism.proxy, *DECOYS)
+    monitors = [
+        _monitor(organism, watched, "mesa", proxies),
+        _monitor(organism, watched, "alone"),
+        _monitor(organism, watched, "witnessed", witness=Prescribed(SENSIBLE)),
+        *(_monitor(organism, [_first(n, items) for items in watched], f"n{n}", proxies) for n in plan.fewer),
+    ]
     trainer = pl.Trainer(
         max_steps=organism.steps,
         val_check_interval=organism.steps // LOOKS,
@@ -191,11 +200,28 @@ def train(plan: Plan, folder: Path) -> None:
     (folder / "oracle.json").write_text(json.dumps({**asdict(plan), "looks": oracle.looks}))
 
 
-def _monitor(organism: Organism, items: Items, proxies: Sequence[str], name: str) -> MesaMonitor:
+def quietly() -> None:
+    """A run is one of many: it says nothing, and takes one thread."""
+    for name in ("pytorch_lightning", "lightning_mesa"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore")
+    torch.set_num_threads(1)
+
+
+def _first(n: int, items: Items) -> Items:
+    return {key: value[:n] for key, value in items.items()}
+
+
+def _monitor(
+    organism: Organism, items: Sequence[Items], name: str, proxies: Sequence[str] = (), witness: Objective | None = None
+) -> MesaMonitor:
+    of_reference, of_shift = (Table(one | {SENSIBLE: one[organism.base] | one[organism.proxy]}) for one in items)
     return MesaMonitor(
         Prescribed(organism.base),
         proxies=[Prescribed(proxy) for proxy in proxies],
-        shifted={"shifted": Table(items)},
+        reference={"val": of_reference},
+        shifted={"shifted": of_shift},
+        witness=witness,
         inputs="x",
         max_overhead=None,
         on_error="raise",

@@ -1,5 +1,9 @@
 import os
+import signal
+import time
 from concurrent.futures import ThreadPoolExecutor
+
+import pytest
 
 from lightning_mesa.organisms.runs import plans, run_all
 from lightning_mesa.organisms.training import Plan
@@ -42,6 +46,20 @@ def test_what_has_a_result_is_not_run_again(tmp_path):
 def test_no_run_is_begun_after_the_budget(tmp_path):
     assert run_all([Plan("a", "strong", 0)], tmp_path, 1, 0.0, print, write, thread) == {}
     assert not list(tmp_path.glob("*/oracle.json"))
+
+
+def interrupt(plan, folder):
+    write(plan, folder)
+    os.kill(os.getpid(), signal.SIGINT)  # of the process: raise_signal would not wake the main thread
+    time.sleep(0.2)
+
+
+def test_after_an_interruption_no_run_is_begun_and_what_was_run_is_kept(tmp_path):
+    todo = [Plan("a", "strong", seed) for seed in range(5)]
+    with pytest.raises(KeyboardInterrupt):
+        run_all(todo, tmp_path, 1, 600, print, interrupt, thread)
+    time.sleep(0.5)
+    assert [path.parent.name for path in tmp_path.glob("*/oracle.json")] == ["a-strong-0"]
 
 
 def test_a_small_budget_has_some_of_every_family():

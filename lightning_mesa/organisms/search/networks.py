@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mazes import SIZE, STEPS
+from lightning_mesa.organisms.search.mazes import SIZE, STEPS
 
 
 class Residual(nn.Module):
@@ -17,10 +17,12 @@ class Residual(nn.Module):
         self.decide = nn.Conv2d(channels, len(STEPS), 1)
 
     def forward(self, seen: Tensor) -> Tensor:
+        """``[n, 3, 9, 9] -> [n, 4, 9, 9]``."""
         hidden = F.relu(self.encode(seen))
         for block in self.blocks:
             hidden = hidden + F.relu(block(hidden))
-        return self.decide(hidden)
+        steps: Tensor = self.decide(hidden)
+        return steps
 
 
 class Looped(nn.Module):
@@ -35,11 +37,13 @@ class Looped(nn.Module):
         self.decide = nn.Conv2d(channels, len(STEPS), 1)
 
     def forward(self, seen: Tensor) -> Tensor:
+        """``[n, 3, 9, 9] -> [n, 4, 9, 9]``."""
         hidden = F.relu(self.encode(self.recall(seen)))
         for _ in range(self.steps):
             hidden = hidden + F.relu(self.step(torch.cat([hidden, self.recall(seen)], 1)))
             hidden = hidden / hidden.detach().abs().amax((1, 2, 3), keepdim=True).clamp(min=1.0)
-        return 10 * self.decide(hidden)
+        steps: Tensor = 10 * self.decide(hidden)
+        return steps
 
 
 class ValueIteration(nn.Module):
@@ -54,6 +58,7 @@ class ValueIteration(nn.Module):
         self.sharpness = nn.Parameter(torch.tensor(2.0))
 
     def forward(self, seen: Tensor) -> Tensor:
+        """``[n, 3, 9, 9] -> [n, 4, 9, 9]``."""
         reward, passable = self.reward(seen), self.passable(seen).sigmoid()
         values = torch.zeros_like(reward)
         discount = self.discount.sigmoid()

@@ -1,4 +1,4 @@
-"""Mazes of 9 x 9 cells with two goals, a solver, and small networks that decide in every cell at once.
+"""Mazes of 9 x 9 cells with two goals, a solver, and what probes ask about them.
 
 A maze is ``[walls, exit, cheese]``, ``[n, 3, 9, 9]``; a decision is one of four steps. In each cell the right ones are
 those of a shortest way to a goal; many can be right, and none is where there is no way. A network gives
@@ -187,8 +187,8 @@ def moved_goals(
             site = within(old, 1) | within(new, 1)
             some = counted.flatten(1).any(1)
             kept.append(tuple(x[some] for x in (mazes.seen, after.seen, site, right, right_after, counted, number)))
-        *parts, number = (torch.cat(x)[:n] for x in zip(*kept, strict=True))
-        patches[goal] = Patches(*parts, groups=None if known is None else number)
+        parts = [torch.cat(x)[:n] for x in zip(*kept, strict=True)]
+        patches[goal] = Patches(*parts[:-1], groups=None if known is None else parts[-1])  # type: ignore[misc]
     return patches
 
 
@@ -232,6 +232,18 @@ def winding(n: int, seed: int, goals: Sequence[str] = ("exit", "cheese")) -> Puz
     right = {goal: mazes.right(goal) for goal in goals}
     by_rule = [(greedy_steps(mazes.walls, getattr(mazes, goal)) & right[goal]).any(1) for goal in goals]
     return Puzzles(mazes.seen, right, ~torch.stack(by_rule).any(0))
+
+
+def where_straight_is_right(pairs: Pairs, goal: str) -> Tensor:
+    """``[n, 9, 9]`` bool, cells where before the change every step that goes straight at a goal is right.
+
+    Args:
+        pairs: What :func:`far_changes` has drawn.
+        goal: The goal.
+    """
+    walls, where = pairs.before[:, 0].bool(), pairs.before[:, 1 if goal == "exit" else 2].flatten(1).argmax(1)
+    by_rule = greedy_steps(walls, where)
+    return by_rule.any(1) & ~(by_rule & ~pairs.right_before[goal]).any(1)
 
 
 def _candidates(known: Mazes | None, seed: int) -> tuple[Mazes, Tensor]:
