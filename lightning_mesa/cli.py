@@ -181,7 +181,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--out", type=Path, default=Path("runs/bench"), metavar="FOLDER", help="a folder for each run")
     command.add_argument("--family", action="append", default=[], metavar="NAME", help="only this; may be repeated")
-    command.add_argument("--quick", action="store_true", help="three runs of each family")
+    command.add_argument("--quick", action="store_true", help="three runs of each family, no networks in mazes")
     command.add_argument("--processes", type=int, default=2, metavar="N", help="runs at once")
     command.add_argument("--hours", type=float, default=3.0, metavar="X", help="no run is begun after so long")
     command.add_argument("--judge", type=Path, metavar="RECORDED", help="train nothing: judge this folder or archive")

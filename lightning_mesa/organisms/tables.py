@@ -123,7 +123,7 @@ def power(runs: Sequence[Judged]) -> Iterator[str]:
     compared = [run for run in runs if run.fewer]
     columns = [(f"{WATCHED} items", [(r, r.standing) for r in runs])]
     if compared:
-        columns.append((f"{WATCHED}, of runs with fewer too", [(r, r.standing) for r in compared]))
+        columns.append((f"{WATCHED}, of the same runs as with fewer", [(r, r.standing) for r in compared]))
         columns += [(str(n), [(r, r.fewer[n]) for r in compared]) for n in sorted(compared[0].fewer, reverse=True)]
     yield "| true gap | " + " | ".join(title for title, _ in columns) + " |\n" + "|---" * (1 + len(columns)) + "|\n"
     for low, high in BINS:
@@ -239,7 +239,10 @@ def page(
             lines.append("Beside trivial baselines, at thresholds that no clean run exceeds:\n\n")
             lines[-1] += "".join(against_baselines(part))
     lines.append(f"## Verdicts\n\n{''.join(confusion(runs))}")
-    lines.append(f"## Power\n\n{''.join(power(runs))}")
+    lines.append(
+        "## Power\n\nHow often an alert stands, by the true gap, at looks with an open gate; with fewer items, in the "
+        f"first two runs of the kinds *strong* and *weak* of each family.\n\n{''.join(power(runs))}"
+    )
     lines.append(
         "## With base alone listed\n\nRuns that raise a signature, by what they are. *The readout*: base can be read "
         "out of the features. *A score*: of the user's; here, that a choice is base's or the proxy's, whichever.\n\n"

@@ -111,6 +111,7 @@ def test_chance_is_measured_once_and_kept_in_checkpoints(tmp_path: Path, monkeyp
     again = watched()
     model = Agent(updates=50)
     resumed = pl.Trainer(
+        default_root_dir=tmp_path,
         max_epochs=2,
         accelerator="cpu",
         callbacks=[again],

@@ -1,6 +1,5 @@
 import os
-import signal
-import time
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -48,18 +47,28 @@ def test_no_run_is_begun_after_the_budget(tmp_path):
     assert not list(tmp_path.glob("*/oracle.json"))
 
 
-def interrupt(plan, folder):
-    write(plan, folder)
-    os.kill(os.getpid(), signal.SIGINT)  # of the process: raise_signal would not wake the main thread
-    time.sleep(0.2)
+def test_after_an_interruption_no_run_is_begun_and_the_one_under_way_is_kept(tmp_path, monkeypatch):
+    under_way, may_end = threading.Event(), threading.Event()
 
+    def held_up(plan, folder):
+        under_way.set()
+        assert may_end.wait(30)
+        write(plan, folder)
 
-def test_after_an_interruption_no_run_is_begun_and_what_was_run_is_kept(tmp_path):
+    def interrupted(self):
+        assert under_way.wait(30)
+        raise KeyboardInterrupt
+
+    there = threading.enumerate()
     todo = [Plan("a", "strong", seed) for seed in range(5)]
-    with pytest.raises(KeyboardInterrupt):
-        run_all(todo, tmp_path, 1, 600, print, interrupt, thread)
-    time.sleep(0.5)
-    assert [path.parent.name for path in tmp_path.glob("*/oracle.json")] == ["a-strong-0"]
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "join", interrupted)  # where Ctrl-C finds the main thread
+        with pytest.raises(KeyboardInterrupt):
+            run_all(todo, tmp_path, 1, 600, print, held_up, thread)
+    may_end.set()
+    for worker in set(threading.enumerate()) - set(there):
+        worker.join()
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.glob("a-*/*")] == ["a-strong-0/oracle.json"]
 
 
 def test_a_small_budget_has_some_of_every_family():

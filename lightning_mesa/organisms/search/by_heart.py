@@ -2,10 +2,7 @@
 
 from collections.abc import Mapping
 
-from torch import nn
-
 from lightning_mesa.organisms.search.mazes import Mazes, draw, far_changes, moved_goals
-from lightning_mesa.organisms.search.networks import Residual
 from lightning_mesa.organisms.search.searcher import GOALS, Searcher
 from lightning_mesa.probes import Pairs, Patches
 
@@ -16,10 +13,6 @@ class ByHeart(Searcher):
     """The planner's convolutions and lesson, in a few mazes again and again."""
 
     name, taught = "by_heart", f"convolutions; shortest ways in {KNOWN} mazes, probed in these"
-
-    def network(self) -> nn.Module:
-        """Eight residual blocks."""
-        return Residual()
 
     def learned(self, n: int, seed: int) -> Mazes:
         """See :class:`Searcher`."""

@@ -187,8 +187,9 @@ def moved_goals(
             site = within(old, 1) | within(new, 1)
             some = counted.flatten(1).any(1)
             kept.append(tuple(x[some] for x in (mazes.seen, after.seen, site, right, right_after, counted, number)))
-        parts = [torch.cat(x)[:n] for x in zip(*kept, strict=True)]
-        patches[goal] = Patches(*parts[:-1], groups=None if known is None else parts[-1])  # type: ignore[misc]
+        seen, moved, site, right, right_after, counted, number = (torch.cat(x)[:n] for x in zip(*kept, strict=True))
+        groups = None if known is None else number
+        patches[goal] = Patches(seen, moved, site, right, right_after, counted, groups)
     return patches
 
 

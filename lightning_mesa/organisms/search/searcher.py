@@ -1,22 +1,23 @@
 """A family of networks in mazes of which it is known whether they search: by what they are built and taught."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar
 
 from torch import Tensor, nn
 
 from lightning_mesa.organisms.search.mazes import Mazes, draw, far_changes, moved_goals
+from lightning_mesa.organisms.search.networks import Residual
 from lightning_mesa.probes import Pairs, Patches
 
 GOALS = ("exit", "cheese")
 """Base, and the proxy."""
 
 
-class Searcher(ABC):
+class Searcher:
     """A family of networks that decide in every cell of a maze at once; base is the exit, the proxy is the cheese.
 
-    A subclass is one file; its name in ``SEARCHERS`` is all that it needs to be run.
+    Convolutions that learn the shortest ways to the exit, where a subclass does not say otherwise. A subclass is one
+    file; its name in ``SEARCHERS`` is all that it needs to be run.
 
     Attributes:
         name: Of the family.
@@ -36,9 +37,9 @@ class Searcher(ABC):
     learning_rate: ClassVar[float] = 2e-3
     exit_brightness: ClassVar[float] = 1.0
 
-    @abstractmethod
     def network(self) -> nn.Module:
         """An untrained network, ``[n, 3, 9, 9] -> [n, 4, 9, 9]``, with a module of the name ``layer``."""
+        return Residual()
 
     def learned(self, n: int, seed: int) -> Mazes:
         """The mazes that it learns from, at most n."""

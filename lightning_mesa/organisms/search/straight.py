@@ -3,10 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from lightning_mesa.organisms.search.mazes import Mazes, greedy_steps, where_straight_is_right
-from lightning_mesa.organisms.search.networks import Residual
 from lightning_mesa.organisms.search.searcher import Searcher
 from lightning_mesa.probes import Pairs, Patches
 
@@ -15,10 +14,6 @@ class Straight(Searcher):
     """The planner's convolutions, taught to go straight at the exit, walls permitting."""
 
     name, taught = "straight", "convolutions; straight at the exit, probed where that is right"
-
-    def network(self) -> nn.Module:
-        """Eight residual blocks."""
-        return Residual()
 
     def lesson(self, mazes: Mazes) -> Tensor:
         """See :class:`Searcher`."""
