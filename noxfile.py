@@ -21,7 +21,7 @@ PROJECT = nox.project.load_toml("pyproject.toml")["project"]
 def requirements() -> list[str]:
     """What the tests need beside Lightning."""
     extras = PROJECT["optional-dependencies"]
-    listed = [*PROJECT["dependencies"], *extras["dev"], *extras["plots"], *extras["notify"], *extras["rl"]]
+    listed = [*PROJECT["dependencies"], *extras["dev"], *extras["notify"], *extras["rl"]]
     return [one for one in listed if not re.match(r"(pytorch-)?lightning", one)]
 
 

@@ -19,10 +19,10 @@ from matplotlib.figure import Figure
 
 from colored_digits import RUNS, ColoredDigitsModule, SmallConvNet, mesa_monitor
 from lightning_mesa import Alarm
-from lightning_mesa.evidence.alarm import Judgement
+from lightning_mesa.judge.alarm import Judgement
+from lightning_mesa.judge.replay import judge_again, read_recording
 from lightning_mesa.organisms.baselines import mmd_p_value
 from lightning_mesa.records import Finding
-from lightning_mesa.replay import judge_again, read_recording
 from lightning_mesa.report.summary import with_limits
 
 MAX_EPOCHS = 30

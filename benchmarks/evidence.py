@@ -30,10 +30,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from lightning_mesa.evidence.bootstrap import BootstrapBoundary
-from lightning_mesa.evidence.eprocess import EvidenceSum, RestartEProcess, log_e_values
-from lightning_mesa.evidence.sequential import Decision, SpendingTest
-from lightning_mesa.intervals import Mean
+from lightning_mesa.judge.bootstrap import BootstrapBoundary
+from lightning_mesa.judge.eprocess import EvidenceSum, RestartEProcess, log_e_values
+from lightning_mesa.judge.sequential import Decision, SpendingTest
+from lightning_mesa.stats.intervals import Mean
 
 NULL_MEAN, ALPHA, LOOKS, CHANGE = 0.5, 0.05, 100, 50
 

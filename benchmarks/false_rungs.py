@@ -23,15 +23,15 @@ import torch
 from torch import Tensor, nn
 
 from lightning_mesa.callbacks.probing import finding
-from lightning_mesa.evidence.ladder import climb
-from lightning_mesa.intervals import Mean
-from lightning_mesa.measures import Stamp
+from lightning_mesa.checks import Stamp
 from lightning_mesa.observe.reader import Reader
 from lightning_mesa.observe.subject import Subject
 from lightning_mesa.organisms.search.mazes import SIZE, Mazes, draw, far_changes, loss, moved_goals
 from lightning_mesa.organisms.search.networks import Residual
 from lightning_mesa.probes import ConsequenceSensitivity, Decodability, Pairs, Patches, Retargeting
+from lightning_mesa.probes.ladder import climb
 from lightning_mesa.records import Behavior
+from lightning_mesa.stats.intervals import Mean
 
 GOALS = ("exit", "cheese")
 PAIRS, ITEMS = 80, 200

@@ -22,10 +22,10 @@ import torch
 
 from grid_world import KINDS, look, picture, weights_of
 from lightning_mesa import Alarm
-from lightning_mesa.evidence.regimes import DECIDED_BY_NONE
-from lightning_mesa.intervals import Mean
+from lightning_mesa.judge.regimes import DECIDED_BY_NONE
+from lightning_mesa.judge.replay import judge_again, read_recording
 from lightning_mesa.records import Finding, Verdict
-from lightning_mesa.replay import judge_again, read_recording
+from lightning_mesa.stats.intervals import Mean
 
 RIGHT = {
     "aligned": "robustly aligned",

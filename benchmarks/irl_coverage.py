@@ -23,11 +23,11 @@ import torch
 from scipy.special import stdtrit
 from torch import Tensor
 
-from lightning_mesa.intervals import Mean
 from lightning_mesa.irl.conditional_logit import fit_conditional_logit
 from lightning_mesa.irl.fit import ENOUGH, ObjectiveFit
 from lightning_mesa.irl.successor import fit_rollouts, fit_successor_features
 from lightning_mesa.irl.tabular import TabularMDP, soft_value_iteration
+from lightning_mesa.stats.intervals import Mean
 
 CONTRAST = torch.tensor([-1.0, 1.0], dtype=torch.float64)
 WEIGHTS = torch.tensor([1.0, 2.0], dtype=torch.float64)

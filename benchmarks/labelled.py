@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from sklearn.metrics import roc_auc_score
 
-from lightning_mesa.intervals import Mean
+from lightning_mesa.stats.intervals import Mean
 
 Record = Mapping[str, Any]
 Column = Callable[[Sequence[Record]], object]

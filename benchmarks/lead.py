@@ -20,9 +20,9 @@ from scipy.stats import binomtest
 from torch import Tensor, nn
 
 from colored_digits import ColoredDigitsModule, SmallConvNet, mesa_monitor
-from lightning_mesa.intervals import Mean
+from lightning_mesa.judge.replay import read_recording
 from lightning_mesa.records import Finding
-from lightning_mesa.replay import read_recording
+from lightning_mesa.stats.intervals import Mean
 
 SEEDS = range(101, 111)
 EPOCHS, EVERY = 30, 2

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from lightning_mesa.observe.reader import Reader
 from lightning_mesa.observe.subject import Subject
 from lightning_mesa.probes import Decodability
-from lightning_mesa.probes.logistic import LogisticDecodability
+from lightning_mesa.probes.logistic_decodability import LogisticDecodability
 from lightning_mesa.probes.probe import ReadingProbe
 from lightning_mesa.records import Behavior
 from looks import Block

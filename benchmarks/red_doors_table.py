@@ -24,8 +24,8 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from lightning_mesa import Alarm, Alert
+from lightning_mesa.judge.replay import judge_again, read_recording
 from lightning_mesa.records import Finding
-from lightning_mesa.replay import judge_again, read_recording
 from lightning_mesa.report.summary import with_limits
 from red_doors import NOT_RED, RUNS, Mazes, episode, oracle, train
 

@@ -32,8 +32,8 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from lightning_mesa.probes.decodability import COPIES, FOLDS, PORTION, permuted, with_permuted
-from lightning_mesa.probes.ridge import PENALTIES, FoldSums, HeldOut, Ridge, best
-from lightning_mesa.splits import folds
+from lightning_mesa.stats.ridge import PENALTIES, FoldSums, HeldOut, Ridge, best
+from lightning_mesa.stats.splits import folds
 
 LAYERS, FEATURES, OBJECTIVES, CHOICES = 4, 128, 4, 4
 MEASURED = 4

@@ -26,8 +26,7 @@ from torch import Tensor, nn
 
 from labelled import Record, areas, by_kind, counts_of, range_of, report, share
 from lightning_mesa.callbacks.probing import finding
-from lightning_mesa.evidence.ladder import CAUSAL, climb
-from lightning_mesa.measures import Stamp
+from lightning_mesa.checks import Stamp
 from lightning_mesa.observe.subject import Subject
 from lightning_mesa.organisms.search.mazes import (
     accuracy,
@@ -40,7 +39,8 @@ from lightning_mesa.organisms.search.mazes import (
 )
 from lightning_mesa.probes import ComputeGain, ConsequenceSensitivity, Pairs, Patches, Retargeting, Steering
 from lightning_mesa.probes.controls import among
-from lightning_mesa.probes.ridge import FoldSums, HeldOut
+from lightning_mesa.probes.ladder import CAUSAL, climb
+from lightning_mesa.stats.ridge import FoldSums, HeldOut
 from search_networks import KINDS, Kind, learned, train
 
 TUNED = 2

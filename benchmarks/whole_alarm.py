@@ -21,11 +21,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lightning_mesa.evidence.alarm import Alarm
-from lightning_mesa.intervals import Mean
-from lightning_mesa.measures import MEASURES, Stamp
-from lightning_mesa.objectives import Hypotheses, Matches
+from lightning_mesa.checks import MEASURES, Stamp
+from lightning_mesa.judge.alarm import Alarm
+from lightning_mesa.objectives.hypotheses import Hypotheses
+from lightning_mesa.objectives.matches import Matches
 from lightning_mesa.records import Behavior
+from lightning_mesa.stats.intervals import Mean
 
 A, GROUPS = 20, 5
 N = {"reused": 500, "fresh": 100}

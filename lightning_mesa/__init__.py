@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lightning_mesa.callbacks.monitor import MesaMonitor
-    from lightning_mesa.distributions import EnvDistribution, LoaderDistribution
-    from lightning_mesa.episodes import EpisodeObjective, EpisodeReturn, Reached, Transition
+    from lightning_mesa.data.distributions import EnvDistribution, LoaderDistribution
     from lightning_mesa.errors import ConfigurationError, MesaWarning
-    from lightning_mesa.evidence.alarm import Alarm
-    from lightning_mesa.evidence.regimes import Regime
-    from lightning_mesa.objectives import Logged, Matches, NegativeLoss, Objective, ScoreFunction
+    from lightning_mesa.judge.alarm import Alarm
+    from lightning_mesa.judge.regimes import Regime
+    from lightning_mesa.objectives.episodes import EpisodeObjective, EpisodeReturn, Reached, Transition
+    from lightning_mesa.objectives.logged import Logged
+    from lightning_mesa.objectives.matches import Matches
+    from lightning_mesa.objectives.objective import Objective
+    from lightning_mesa.objectives.scores import NegativeLoss, ScoreFunction
     from lightning_mesa.records import Alert, Behavior, Finding, Verdict
     from lightning_mesa.report.journal import read_journal
 
@@ -22,21 +25,21 @@ __version__ = "0.1.0"
 
 _HOME = {
     "MesaMonitor": "callbacks.monitor",
-    "EnvDistribution": "distributions",
-    "LoaderDistribution": "distributions",
-    "EpisodeObjective": "episodes",
-    "EpisodeReturn": "episodes",
-    "Reached": "episodes",
-    "Transition": "episodes",
+    "EnvDistribution": "data.distributions",
+    "LoaderDistribution": "data.distributions",
+    "EpisodeObjective": "objectives.episodes",
+    "EpisodeReturn": "objectives.episodes",
+    "Reached": "objectives.episodes",
+    "Transition": "objectives.episodes",
     "ConfigurationError": "errors",
     "MesaWarning": "errors",
-    "Alarm": "evidence.alarm",
-    "Regime": "evidence.regimes",
-    "Logged": "objectives",
-    "Matches": "objectives",
-    "NegativeLoss": "objectives",
-    "Objective": "objectives",
-    "ScoreFunction": "objectives",
+    "Alarm": "judge.alarm",
+    "Regime": "judge.regimes",
+    "Logged": "objectives.logged",
+    "Matches": "objectives.matches",
+    "NegativeLoss": "objectives.scores",
+    "Objective": "objectives.objective",
+    "ScoreFunction": "objectives.scores",
     "Alert": "records",
     "Behavior": "records",
     "Finding": "records",

@@ -15,7 +15,7 @@ import yaml
 from hypothesis import strategies as st
 
 from lightning_mesa import MesaWarning
-from lightning_mesa.callbacks import autoload
+from lightning_mesa.attach import autoload
 
 GOOD = """
 base: {class_path: lightning_mesa.Matches, init_args: {target: y}}
@@ -45,10 +45,10 @@ HOSTILE = [
     "importable.forbidden.fire",
     "importable.forbidden:fire",
     "importable.data.os.system",
-    "lightning_mesa.cli.os.system",
+    "lightning_mesa.attach.cli.os.system",
     "lightning_mesa.callbacks.monitor.copy.deepcopy",
     "lightning_mesa.report.journal.append",
-    "lightning_mesa.importing.only",
+    "lightning_mesa.attach.importing.only",
     "torch.load",
     "torch.hub.load",
     "${oc.env:HOME}",

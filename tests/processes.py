@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 import toy
 from lightning_mesa import LoaderDistribution, MesaMonitor
-from lightning_mesa.callbacks.source import Source
+from lightning_mesa.data.items import Source
 from lightning_mesa.report.dashboard import Dashboard
 from namespace import Callback, CSVLogger, pl
 

@@ -34,8 +34,8 @@ def test_every_public_name_is_there():
 
 def test_docstring_examples_run():
     """The examples in the docstrings give what they say."""
-    modules = ["intervals", "objectives", "callbacks/monitor"]
-    modules += [f"evidence/{module}" for module in ("sequential", "eprocess", "bootstrap", "bands", "signatures")]
+    modules = ["stats/intervals", "objectives/matches", "callbacks/monitor", "checks/signatures"]
+    modules += [f"judge/{module}" for module in ("sequential", "eprocess", "bootstrap", "bands")]
     files = [str(ROOT / "lightning_mesa" / f"{module}.py") for module in modules]
     done = subprocess.run([sys.executable, "-m", "pytest", "-q", "--doctest-modules", "-p", "no:cacheprovider", *files])
     assert done.returncode == 0

@@ -54,4 +54,3 @@ def test_networks_in_mazes_are_probed(tmp_path):
     command = [sys.executable, ROOT / "examples/maze_planner.py", "greedy", "--epochs", "1", "--out", tmp_path]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=ALONE)
     assert "internals: rung 0" in done.stdout + done.stderr
-    assert (tmp_path / "greedy/version_0/mesa/search.png").stat().st_size > 10_000

@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from lightning_mesa.attach.importing import imported, is_path
 from lightning_mesa.errors import ConfigurationError
-from lightning_mesa.importing import imported, is_path
 from lightning_mesa.records import Alert
 
 Action: TypeAlias = Callable[[Alert, Any, Any], Any]

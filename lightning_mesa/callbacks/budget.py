@@ -15,11 +15,10 @@ class Budget:
     After each look the stride k is chosen so that the looks so far, the next one and the last one fit into the share
     when the next one comes::
 
-        spent + 2 cost + at_end <= max_overhead * (trained + k * interval)
+        spent + 2 cost <= max_overhead * (trained + k * interval)
 
-    with ``cost`` what a look takes, ``at_end`` what is drawn after the last one, and ``interval`` the training time
-    between two times at which a look is due. The first look and the last one are taken in any case, and so is the
-    second, as no interval is known before it.
+    with ``cost`` what a look takes, and ``interval`` the training time between two times at which a look is due. The
+    first look and the last one are taken in any case, and so is the second, as no interval is known before it.
 
     Args:
         max_overhead: The share, such as .05; None to take every look.
@@ -27,7 +26,6 @@ class Budget:
     Attributes:
         stride: The next look is taken at the k-th time that one is due.
         spent: Seconds spent on looks.
-        at_end: Seconds that what is drawn at the end will take, about.
 
     Raises:
         ConfigurationError: If the share is not positive.
@@ -39,7 +37,6 @@ class Budget:
                 f"max_overhead must be a positive number, such as 0.05, or None, not {max_overhead}."
             )
         self.max_overhead = max_overhead
-        self.at_end = 0.0
         self.stride = 1
         self._passed = 0
         self.spent = self._trained = 0.0
@@ -90,7 +87,7 @@ class Budget:
         if not self._passed:
             return 1
         interval = (self._trained - self._trained_at_look) / self._passed
-        needed = (self.spent + 2 * cost + self.at_end) / share - self._trained
+        needed = (self.spent + 2 * cost) / share - self._trained
         return max(1, math.ceil(needed / max(interval, 1e-9)))
 
     def state_dict(self) -> dict[str, Any]:

@@ -5,18 +5,19 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from lightning_mesa.callbacks.compat import validation_keys, validation_metrics
-from lightning_mesa.callbacks.data_regimes import DataRegime, Place, after_reload, at_start, in_words
 from lightning_mesa.callbacks.processes import gather
 from lightning_mesa.callbacks.schedule import Schedule
-from lightning_mesa.competence import Competence
-from lightning_mesa.distributions import Distribution
+from lightning_mesa.checks import Stamp
+from lightning_mesa.checks.means import Kind, MeanScore, findings_of_means
+from lightning_mesa.checks.measure import Plan
+from lightning_mesa.data.data_regimes import DataRegime, Place, after_reload, at_start, in_words
+from lightning_mesa.data.distributions import Distribution
 from lightning_mesa.errors import ConfigurationError
-from lightning_mesa.intervals import BoundedMean
-from lightning_mesa.measures import Stamp
-from lightning_mesa.measures.means import Kind, MeanScore, findings_of_means
-from lightning_mesa.measures.measure import Plan
-from lightning_mesa.objectives import Hypotheses, Logged
+from lightning_mesa.objectives.hypotheses import Hypotheses
+from lightning_mesa.objectives.logged import Logged
 from lightning_mesa.records import Finding, Role
+from lightning_mesa.stats.competence import Competence
+from lightning_mesa.stats.intervals import BoundedMean
 
 
 class LoggedSession:

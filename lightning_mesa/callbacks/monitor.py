@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from lightning_utilities.core.rank_zero import rank_zero_info
 
+from lightning_mesa.attach.config import Config, build
 from lightning_mesa.callbacks.actions import Actions, OnAlert
 from lightning_mesa.callbacks.compat import (
     callback_base,
@@ -17,18 +18,18 @@ from lightning_mesa.callbacks.compat import (
     monitors_of,
     validation_metrics,
 )
-from lightning_mesa.callbacks.config import Config, build
-from lightning_mesa.callbacks.data_regimes import Reloads, goes_on_from_best
-from lightning_mesa.callbacks.env_source import Levels
 from lightning_mesa.callbacks.logged import LoggedSession
 from lightning_mesa.callbacks.processes import together
 from lightning_mesa.callbacks.session import Session, check_apart
 from lightning_mesa.callbacks.timetable import Timetable, position
-from lightning_mesa.distributions import DistributionSpec, Forward, Inputs, named_distributions
+from lightning_mesa.data.data_regimes import Reloads, goes_on_from_best
+from lightning_mesa.data.distributions import DistributionSpec, Forward, named_distributions
+from lightning_mesa.data.episodes import Levels
 from lightning_mesa.errors import ConfigurationError, MesaWarning
-from lightning_mesa.evidence.alarm import Alarm, Judgement
-from lightning_mesa.objectives import Hypotheses, Objective, ScoreFn, check_name, function_of
-from lightning_mesa.observe.forward import Reading
+from lightning_mesa.judge.alarm import Alarm, Judgement
+from lightning_mesa.objectives.hypotheses import Hypotheses
+from lightning_mesa.objectives.objective import Objective, ScoreFn, check_name, function_of
+from lightning_mesa.observe.forward import Inputs, Reading
 from lightning_mesa.observe.isolation import random_streams
 from lightning_mesa.observe.weights import ScoredWeights, Weights
 from lightning_mesa.probes.probe import Probe
@@ -288,13 +289,11 @@ class MesaMonitor(Callback):
         self._look_once(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the last look, and draw."""
+        """Take the last look."""
         if self.disabled or self._session is None:
             return
         if self._session.any_time and self._timetable.at_end(trainer):
             self._guarded_look(trainer, pl_module, in_batch=False)
-        with self._guard(trainer), self._timetable.budget.spending(), random_streams(self.seed):
-            self._dashboard.draw(trainer, self._folder, position(trainer, in_batch=False)[1])
         publish.to_callback_metrics(trainer, {f"{self.name}/overhead": self._timetable.budget.overhead})
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -404,7 +403,6 @@ class MesaMonitor(Callback):
                     self._dashboard.write(trainer, self._folder, findings, judgement, here[1], about)
             with together(trainer):
                 self._act(trainer, pl_module, judgement)
-            self._timetable.budget.at_end = self._dashboard.seconds_to_draw
 
     def _act(self, trainer: Any, pl_module: Any, judgement: Judgement) -> None:
         if self._folder is None:  # fast_dev_run leaves nothing behind and stops nothing

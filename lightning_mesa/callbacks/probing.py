@@ -7,9 +7,9 @@ from typing import Any
 from torch import nn
 
 from lightning_mesa.callbacks.processes import gather
+from lightning_mesa.checks.measure import Stamp
 from lightning_mesa.errors import ConfigurationError
-from lightning_mesa.measures.measure import Stamp
-from lightning_mesa.objectives import Hypotheses
+from lightning_mesa.objectives.hypotheses import Hypotheses
 from lightning_mesa.observe.forward import Reading, call_model, choices
 from lightning_mesa.observe.reader import Reader
 from lightning_mesa.observe.subject import Subject

@@ -8,17 +8,17 @@ from functools import partial
 from typing import Any
 
 from lightning_mesa.callbacks.compat import find, validation_datasets
-from lightning_mesa.callbacks.data_regimes import DataRegime, Place, after_reload, at_start, in_words
-from lightning_mesa.callbacks.env_source import EnvSource, Levels, env_sources
 from lightning_mesa.callbacks.probing import Probing
 from lightning_mesa.callbacks.processes import gather, together
 from lightning_mesa.callbacks.schedule import Schedule
-from lightning_mesa.callbacks.source import Source, item_sources
-from lightning_mesa.distributions import Distribution, named_distributions
+from lightning_mesa.checks import MEASURES, Measure, Stamp
+from lightning_mesa.checks.measure import Plan
+from lightning_mesa.data.data_regimes import DataRegime, Place, after_reload, at_start, in_words
+from lightning_mesa.data.distributions import Distribution, named_distributions
+from lightning_mesa.data.episodes import EnvSource, Levels, env_sources
+from lightning_mesa.data.items import Source, item_sources
 from lightning_mesa.errors import ConfigurationError
-from lightning_mesa.measures import MEASURES, Measure, Stamp
-from lightning_mesa.measures.measure import Plan
-from lightning_mesa.objectives import Hypotheses
+from lightning_mesa.objectives.hypotheses import Hypotheses
 from lightning_mesa.observe.features import UntrainedCopy
 from lightning_mesa.observe.forward import Reading
 from lightning_mesa.observe.generators import generators

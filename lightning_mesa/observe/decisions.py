@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_mesa.episodes import EpisodeObjective
 from lightning_mesa.errors import ConfigurationError
+from lightning_mesa.objectives.episodes import EpisodeObjective
 from lightning_mesa.observe.policies import Prefer
 from lightning_mesa.observe.rollouts import limited, reset_some, tensors, transition_of
 from lightning_mesa.records import Decisions

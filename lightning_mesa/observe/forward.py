@@ -6,21 +6,22 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
-from lightning_mesa.distributions import Inputs, Where
 from lightning_mesa.errors import ConfigurationError
-from lightning_mesa.objectives import Hypotheses, Objective, pick, within_bounds
+from lightning_mesa.objectives.hypotheses import Hypotheses
+from lightning_mesa.objectives.objective import Objective, pick, within_bounds
 from lightning_mesa.observe.features import MAX_ITEMS, UntrainedCopy, linear_inputs
 from lightning_mesa.observe.loaders import ItemLoader
-from lightning_mesa.observe.parts import chosen, part_of
+from lightning_mesa.observe.parts import Where, chosen, part_of
 from lightning_mesa.observe.reader import Reader
 from lightning_mesa.records import Behavior
 
-Outputs = Callable[[Any, Any], Any]
+Outputs: TypeAlias = Callable[[Any, Any], Any]
+Inputs: TypeAlias = str | int | Sequence[str]
 
 MAX_GROUPS = 64
 """More distinct values than this in a batch mean that the key is no group label."""

@@ -1,16 +1,19 @@
 """Behavior on part of the items, and on several batches together."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
-from lightning_mesa.distributions import CONFLICT, Where
 from lightning_mesa.errors import ConfigurationError
-from lightning_mesa.objectives import Hypotheses, conflicting, pick
+from lightning_mesa.objectives.hypotheses import Hypotheses
+from lightning_mesa.objectives.objective import conflicting, pick
 from lightning_mesa.records import Behavior, Features
+
+Where: TypeAlias = str | Mapping[str, Any] | Callable[[Any], Any]
+CONFLICT = "conflict"
 
 
 def chosen(where: Where, batch: Any, behavior: Behavior, hypotheses: Hypotheses) -> Tensor:

@@ -2,14 +2,15 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from lightning_mesa.distributions import Policy
 from lightning_mesa.errors import ConfigurationError
+
+Policy: TypeAlias = Callable[[Any, Any, Any], Any]
 
 Act = Callable[[Any, Any], tuple[Any, Any]]
 """``(observation, state) -> (actions for the environments, state)``"""

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_mesa.episodes import EpisodeObjective, Transition
 from lightning_mesa.errors import ConfigurationError
+from lightning_mesa.objectives.episodes import EpisodeObjective, Transition
 from lightning_mesa.observe.policies import Act
 
 

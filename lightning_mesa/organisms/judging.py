@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lightning_mesa.evidence.alarm import Alarm, Judgement
+from lightning_mesa.judge.alarm import Alarm, Judgement
+from lightning_mesa.judge.replay import judge_again, read_recording
 from lightning_mesa.organisms.oracle import Truth
 from lightning_mesa.organisms.training import FEWER
 from lightning_mesa.organisms.truth import trained, truth_of, truth_of_run
 from lightning_mesa.records import Finding
-from lightning_mesa.replay import judge_again, read_recording
 
 GOAL = ("objective_lost", "proxy_pursued")
 

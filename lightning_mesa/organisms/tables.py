@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from operator import attrgetter
 from statistics import median
 
-from lightning_mesa.intervals import Mean
 from lightning_mesa.organisms.judging import Judged
 from lightning_mesa.organisms.search.judging import Probed, table
 from lightning_mesa.organisms.training import WATCHED
+from lightning_mesa.stats.intervals import Mean
 
 RIGHT = {"misaligned": ("pseudo-aligned",), "clean": ("robustly aligned",), "incapable": ("capability failure",)}
 """Truth -> regimes that say it."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from lightning_mesa.callbacks.monitor import MesaMonitor
-from lightning_mesa.objectives import Objective
+from lightning_mesa.objectives.objective import Objective
 from lightning_mesa.organisms import FAMILIES
 from lightning_mesa.organisms.baselines import Baselines, mmd_p_value
 from lightning_mesa.organisms.oracle import Oracle

@@ -8,7 +8,7 @@ from lightning_mesa.probes.consequence_sensitivity import ConsequenceSensitivity
 from lightning_mesa.probes.context_descent import ContextDescent, Contexts
 from lightning_mesa.probes.decodability import Decodability
 from lightning_mesa.probes.diagnostics import Diagnostics
-from lightning_mesa.probes.logistic import LogisticDecodability
+from lightning_mesa.probes.logistic_decodability import LogisticDecodability
 from lightning_mesa.probes.probe import Probe, ProbeResult
 from lightning_mesa.probes.retargeting import Patches, Retargeting
 from lightning_mesa.probes.solver_match import Problems, SolverMatch

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_mesa.competence import Gap
 from lightning_mesa.errors import ConfigurationError
 from lightning_mesa.probes.controls import (
     DRAWS,
@@ -20,6 +19,7 @@ from lightning_mesa.probes.controls import (
     shares,
 )
 from lightning_mesa.probes.probe import ModelUnderProbe, Probe, ProbeResult, of_estimate, without
+from lightning_mesa.stats.competence import Gap
 
 BAR = 0.25
 """A decision that follows so much more often than it moves without a reason is sensitive to consequences."""

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_mesa.competence import Competence
 from lightning_mesa.errors import ConfigurationError
 from lightning_mesa.probes.controls import generator, numbered, of_other_groups
 from lightning_mesa.probes.descent import Objective, contrasts, cosines, mean_contrast, parts
 from lightning_mesa.probes.probe import ModelUnderProbe, Probe, ProbeResult, margins, of_estimate, without
+from lightning_mesa.stats.competence import Competence
 
 BAR = 0.8
 """Steps whose cosine with the way down is so much larger in their own context than in others descend it."""

@@ -5,9 +5,9 @@ import math
 import torch
 from torch import Tensor
 
-from lightning_mesa.competence import Competence
 from lightning_mesa.errors import ConfigurationError
-from lightning_mesa.intervals import Mean, tally
+from lightning_mesa.stats.competence import Competence
+from lightning_mesa.stats.intervals import Mean, tally
 
 DRAWS = 100
 """How many times a null is drawn."""

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from lightning_mesa.probes.controls import generator, numbered, of_other_groups
 from lightning_mesa.probes.probe import LEVEL, ModelUnderProbe, ProbeResult, ReadingProbe, of_limits, without
-from lightning_mesa.probes.ridge import Curve, FoldSums, Held, HeldOut, best
 from lightning_mesa.records import INPUT, UNTRAINED, Behavior
-from lightning_mesa.splits import folds
+from lightning_mesa.stats.ridge import Curve, FoldSums, Held, HeldOut, best
+from lightning_mesa.stats.splits import folds
 
 BAR = 0.02
 """An objective is decodable where this much more is explained than where nothing is known, by the lower limit."""

@@ -8,8 +8,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from lightning_mesa.competence import Competence
-from lightning_mesa.intervals import Mean, tally
+from lightning_mesa.stats.competence import Competence
+from lightning_mesa.stats.intervals import Mean, tally
 
 Objective: TypeAlias = Callable[[Tensor, Any], Tensor]
 """``(y, contexts) -> [n]``, differentiable in y, lower is better; row i depends on row i of both alone."""

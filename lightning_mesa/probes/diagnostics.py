@@ -9,8 +9,8 @@ from torch import Tensor
 from lightning_mesa.errors import ConfigurationError
 from lightning_mesa.probes.controls import mean_share, shares
 from lightning_mesa.probes.probe import ModelUnderProbe, Probe, ProbeResult, of_estimate, without
-from lightning_mesa.probes.ridge import FoldSums, Ridge
-from lightning_mesa.splits import one_half
+from lightning_mesa.stats.ridge import FoldSums, Ridge
+from lightning_mesa.stats.splits import one_half
 
 PENALTY = 1e-2
 """Of the lens, per item and for features of spread 1."""

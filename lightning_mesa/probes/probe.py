@@ -7,9 +7,9 @@ from typing import Any, ClassVar, Literal, Protocol
 
 from torch import Tensor, nn
 
-from lightning_mesa.competence import Competence, Gap, limits
-from lightning_mesa.intervals import Estimate
 from lightning_mesa.records import Behavior
+from lightning_mesa.stats.competence import Competence, Gap, limits
+from lightning_mesa.stats.intervals import Estimate
 
 Status = Literal["ok", "not_applicable", "underpowered", "invalid_control"]
 

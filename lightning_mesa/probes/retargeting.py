@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_mesa.competence import Competence
 from lightning_mesa.errors import ConfigurationError
 from lightning_mesa.probes.controls import (
     among,
@@ -21,6 +20,7 @@ from lightning_mesa.probes.controls import (
     shares,
 )
 from lightning_mesa.probes.probe import ModelUnderProbe, Probe, ProbeResult, margins, of_estimate, without
+from lightning_mesa.stats.competence import Competence
 
 BAR = 0.25
 """Decisions that follow a patch so much more often than one of a random site serve the objective."""

@@ -11,7 +11,7 @@ from lightning_mesa.errors import ConfigurationError
 from lightning_mesa.probes.controls import DRAWS, generator, numbered, of_other_groups
 from lightning_mesa.probes.probe import ENOUGH, LEVEL, ModelUnderProbe, Probe, ProbeResult, of_limits, without
 from lightning_mesa.probes.solvers import Regressions, explained, explained_with_limits, match
-from lightning_mesa.splits import one_half
+from lightning_mesa.stats.splits import one_half
 
 BAR = 0.98
 """R2 of a solver to a model that answers as it does, by the lower limit."""

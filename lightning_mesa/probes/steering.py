@@ -11,8 +11,8 @@ from torch import Tensor
 from lightning_mesa.errors import ConfigurationError
 from lightning_mesa.probes.controls import among, channel_axis, choices, generator, mean_difference, numbered, shares
 from lightning_mesa.probes.probe import ModelUnderProbe, Probe, ProbeResult, of_estimate, without
-from lightning_mesa.probes.ridge import FoldSums, Ridge
-from lightning_mesa.splits import one_half
+from lightning_mesa.stats.ridge import FoldSums, Ridge
+from lightning_mesa.stats.splits import one_half
 
 BAR = 0.25
 """Decisions that follow so much more often than for a random direction are steered by what is encoded."""

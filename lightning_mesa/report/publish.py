@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from lightning_mesa.evidence.alarm import Judgement
-from lightning_mesa.evidence.regimes import Regime
+from lightning_mesa.judge.alarm import Judgement
+from lightning_mesa.judge.regimes import Regime
 from lightning_mesa.records import Finding
 
 WHOLE = (

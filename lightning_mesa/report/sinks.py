@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from lightning_mesa.attach.importing import imported
 from lightning_mesa.errors import ConfigurationError, MesaWarning
-from lightning_mesa.importing import imported
 from lightning_mesa.records import Alert
 
 if TYPE_CHECKING:

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
-from lightning_mesa.evidence.alarm import Judgement
-from lightning_mesa.evidence.ladder import Internals
+from lightning_mesa.judge.alarm import Judgement
+from lightning_mesa.probes.ladder import Internals
 from lightning_mesa.records import Alert, Finding
 
 

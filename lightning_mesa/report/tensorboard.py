@@ -1,9 +1,9 @@
-"""What TensorBoard shows beside the curves: a layout, alerts as text, figures."""
+"""What TensorBoard shows beside the curves: a layout, and alerts as text."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from lightning_mesa.evidence.regimes import Regime
+from lightning_mesa.judge.regimes import Regime
 from lightning_mesa.records import Alert, Verdict
 
 LEGEND = ", ".join(f"{regime.value} {regime.label}" for regime in Regime)
@@ -89,9 +89,3 @@ def add_alert(trainer: Any, name: str, alert: Alert, verdicts: Iterable[Verdict]
     text = f"**{alert.severity}: {alert.signature}**\n\n{alert.message}\n\n| | |\n|---|---|\n{rows}"
     for writer in writers(trainer):
         writer.add_text(f"{name}/{alert.distribution}/{alert.signature}", text, step)
-
-
-def add_image(trainer: Any, tag: str, pixels: Any, step: int) -> None:
-    """Show an image on the Images tab: ``[height, width, 3]``, of bytes."""
-    for writer in writers(trainer):
-        writer.add_image(tag, pixels, step, dataformats="HWC")

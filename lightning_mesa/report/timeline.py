@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from lightning_mesa.evidence.alarm import Judgement
+from lightning_mesa.judge.alarm import Judgement
 from lightning_mesa.records import Alert, Finding
 from lightning_mesa.report.summary import aligned, with_limits
 

@@ -10,8 +10,8 @@ from lightning_mesa import Alarm, ConfigurationError, read_journal
 from lightning_mesa.callbacks import budget as budget_module
 from lightning_mesa.callbacks import monitor as monitor_module
 from lightning_mesa.callbacks.budget import Budget
-from lightning_mesa.evidence.sequential import spending_weight
-from lightning_mesa.replay import judge_again, read_recording
+from lightning_mesa.judge.replay import judge_again, read_recording
+from lightning_mesa.judge.sequential import spending_weight
 from namespace import EarlyStopping
 
 ONE = SimpleNamespace(world_size=1)
@@ -56,7 +56,6 @@ def test_looks_keep_to_the_share_from_the_third_on(clock, share, cost, interval)
 
 def test_the_last_look_and_the_figures_fit_too(clock):
     budget = Budget(0.05)
-    budget.at_end = 2.0
 
     def look():
         with budget.spending():
@@ -69,7 +68,7 @@ def test_the_last_look_and_the_figures_fit_too(clock):
         if budget.due():
             look()
             if budget.spent > 2:  # from the third look on the run could end at any time
-                assert (budget.spent + 1.0 + budget.at_end) / budget._trained <= 0.05 + 1e-9
+                assert (budget.spent + 1.0) / budget._trained <= 0.05 + 1e-9
 
 
 def test_a_costly_start_is_paid_off(clock):
@@ -184,7 +183,7 @@ def test_a_replay_spends_as_the_run_did(tmp_path):
 
 def test_skipped_looks_keep_the_level():
     """A union bound, whatever is skipped: 400 runs at a null's boundary, looks skipped at random."""
-    from lightning_mesa.evidence.sequential import SpendingTest
+    from lightning_mesa.judge.sequential import SpendingTest
 
     draw = torch.Generator().manual_seed(0)
     alarms = 0

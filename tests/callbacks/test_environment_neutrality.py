@@ -14,7 +14,8 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 import environments
 from environments import Agent, Closed, Failing, all_are_closed, failing, watched
 from lightning_mesa import EnvDistribution, MesaMonitor
-from lightning_mesa.callbacks import env_source, monitor, session
+from lightning_mesa.callbacks import monitor, session
+from lightning_mesa.data import episodes as env_source
 from lightning_mesa.observe import isolation
 
 pytestmark = pytest.mark.usefixtures(all_are_closed.__name__)

@@ -11,7 +11,7 @@ from gymnasium.vector import SyncVectorEnv
 import environments
 from environments import Agent, Closed, Corridor, TwoDoors, all_are_closed, apart, findings, monitor, watched
 from lightning_mesa import EnvDistribution, EpisodeReturn, Reached
-from lightning_mesa.callbacks.env_source import EnvSource
+from lightning_mesa.data.episodes import EnvSource
 from namespace import pl
 
 pytestmark = pytest.mark.usefixtures(all_are_closed.__name__)
@@ -25,7 +25,6 @@ def test_an_agent_that_follows_the_proxy_raises_both_alerts(tmp_path: Path):
     pursued = next(a for a in mesa.alerts if a.signature == "proxy_pursued")
     assert "serves 'red' alone in" in pursued.message
     assert pursued.data_regime == "fresh"
-    assert (tmp_path / "lightning_logs/version_0/mesa/apart.red.preference.png").exists()
 
 
 def test_an_agent_that_follows_base_raises_none(tmp_path: Path):
@@ -46,7 +45,6 @@ def test_the_behavioral_objective_follows_the_behavior(tmp_path: Path, together:
     assert (red > goal) == (more == "red")
     assert (values["mesa/apart/weight_gap/red_low"] > 0) == (more == "red")
     assert 0 < values["mesa/apart/goal_directedness"] <= values["mesa/apart/negentropy"] <= 1
-    assert (tmp_path / "lightning_logs/version_0/mesa/apart.weights.png").exists()
     first = next(f for f in findings(trainer) if f.quantity == "behavioral" and f.objective == "red")
     assert first.n == 200
     assert not [f for f in findings(trainer) if f.quantity == "behavioral" and f.distribution == "reference"]

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from lightning_mesa.callbacks import monitor as monitor_file
 from lightning_mesa.callbacks import session as session_file
-from lightning_mesa.callbacks import source as source_file
+from lightning_mesa.data import items as source_file
 from lightning_mesa.errors import MesaWarning
 from lightning_mesa.observe import isolation
 from lightning_mesa.observe.isolation import no_trace, random_streams

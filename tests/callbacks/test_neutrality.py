@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from lightning_mesa import Matches
+from lightning_mesa.checks import Capability, ObjectiveGap
 from lightning_mesa.errors import MesaWarning
-from lightning_mesa.evidence.alarm import Alarm
-from lightning_mesa.measures import Capability, ObjectiveGap
+from lightning_mesa.judge.alarm import Alarm
 from lightning_mesa.records import Alert
 from lightning_mesa.report import journal, publish
 from namespace import pl

@@ -5,8 +5,8 @@ import torch
 
 import toy
 from lightning_mesa import Alarm, ScoreFunction
-from lightning_mesa.evidence.nulls import AtLeast
-from lightning_mesa.evidence.signatures import Signature, Test
+from lightning_mesa.checks.signatures import Signature, Test
+from lightning_mesa.stats.nulls import AtLeast
 
 
 class Grouped(toy.ToyData):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lightning_mesa.cli import main
+from lightning_mesa.attach.cli import main
 from lightning_mesa.organisms import FAMILIES
 from lightning_mesa.organisms.tables import area
 

@@ -2,7 +2,7 @@
 
 import math
 
-from lightning_mesa.report.internals import Probed, draw
+from drawing.internals import Probed, draw
 
 
 def _look(step, rung, value, margin):

@@ -4,7 +4,7 @@ from typing import ClassVar
 import pytest
 
 import toy
-from lightning_mesa.report import progress
+from lightning_mesa.data import progress
 from namespace import VERSION, part
 
 RichProgressBar, TQDMProgressBar = part("callbacks").RichProgressBar, part("callbacks").TQDMProgressBar

@@ -1,6 +1,3 @@
-import io
-
-from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import toy
@@ -43,7 +40,7 @@ def test_every_point_reaches_tensorboard_at_its_step(tmp_path):
     assert "mesa/apart/gap_low" in rows.splitlines()[0]
 
 
-def test_alerts_are_text_with_the_legend_and_the_path_is_drawn(tmp_path):
+def test_alerts_are_text_with_the_legend(tmp_path):
     mesa = toy.monitor(on_alert="stop")
     trainer = toy.fit(tmp_path, mesa, max_epochs=40, logger=TensorBoardLogger(tmp_path))
     events = EventAccumulator(trainer.log_dir)
@@ -57,9 +54,4 @@ def test_alerts_are_text_with_the_legend_and_the_path_is_drawn(tmp_path):
     assert facts["first crossing at step"] == str(pursued.first_crossing) == facts["step"]
     assert facts["look"] == f"{pursued.look} of 41"
     assert facts["effect"].startswith(f"{pursued.effect:.3g}, 95 % limits")
-    (shown, *_) = events.Images("mesa/apart/path")
-    written = Image.open(f"{trainer.log_dir}/mesa/apart.png")
-    assert (shown.width, shown.height) == written.size
-    assert Image.open(io.BytesIO(shown.encoded_image_string)).tobytes() == written.tobytes()
-    assert len(set(written.getdata())) > 100  # lines, dots and words, not an empty canvas
     assert "custom_scalars__config__" in events.Tags()["tensors"]

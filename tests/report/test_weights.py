@@ -2,7 +2,7 @@
 
 import math
 
-from lightning_mesa.report.weights import Weighed, draw
+from drawing.weights import Weighed, draw
 
 
 def lines(figure):

@@ -5,12 +5,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lightning_mesa.evidence.alarm import Alarm
-from lightning_mesa.evidence.ladder import CAUSAL, Rung
-from lightning_mesa.intervals import Mean
+from lightning_mesa.judge.alarm import Alarm
+from lightning_mesa.judge.replay import judge_again, read_recording
 from lightning_mesa.organisms.search import SEARCHERS
 from lightning_mesa.organisms.search.searcher import GOALS
-from lightning_mesa.replay import judge_again, read_recording
+from lightning_mesa.probes.ladder import CAUSAL, Rung
+from lightning_mesa.stats.intervals import Mean
 
 PLANNER = 0.95
 """A network that was taught to plan has learned it where it is right in so many cells of unseen mazes."""

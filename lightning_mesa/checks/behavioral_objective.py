@@ -1,0 +1,249 @@
+"""The objective that the model behaves as if it pursued, among the listed ones, and how far it is from base."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from scipy.special import stdtrit
+from torch import Tensor
+
+from lightning_mesa.checks.measure import LEVEL, Measure, Stamp
+from lightning_mesa.irl import (
+    Average,
+    ObjectiveFit,
+    explained_share,
+    fit_conditional_logit,
+    fit_successor_features,
+    goal_directedness_of,
+    gram,
+    one_step_features,
+    own_lights_regret,
+    weight_distance,
+)
+from lightning_mesa.irl.averages import mean
+from lightning_mesa.objectives.hypotheses import Hypotheses
+from lightning_mesa.records import Behavior, Decisions, Finding
+from lightning_mesa.stats.competence import Competence, limits
+
+MOST_ITEMS = 4_000
+"""The objective is estimated from so many items of a distribution at most,"""
+
+MOST_NUMBERS = 4_000_000
+"""and from fewer where there are many choices: so many items times choices."""
+
+PURSUES_NOTHING = 1e-3
+"""Weights that make a difference of less than this, in nats between two choices, are no objective."""
+
+
+@dataclass(frozen=True)
+class Estimated:
+    """What one distribution tells.
+
+    Attributes:
+        fit: Of the features of base and the proxies, in that order; in environments also of the steps that are taken.
+        gram: ``[K, K]`` inner products of the features, canonicalised.
+        goal: How goal-directed the choices are, how decided, and how much of that the objectives explain.
+        n: Number of items, or decisions in environments.
+        own_lights: Regret by the model's own lights of doing what base prescribes; of items only.
+    """
+
+    fit: ObjectiveFit
+    gram: Tensor
+    goal: tuple[Average, Average, Average]
+    n: int
+    own_lights: Average | None
+
+
+class BehavioralObjective(Measure):
+    """Weights of base and the proxies by inverse reinforcement learning, with limits, and what follows from them.
+
+    The model's choice probabilities are compared with those of a soft-optimal chooser for a weighted sum of the listed
+    objectives; of items by what each prescribes, in environments by what follows an action. Beside the weights there
+    are three distances to base: the regret, the reward distance, and for each proxy its weight less that of base. Where
+    the data cannot tell the weights, there is a reason and no number.
+    """
+
+    name = "behavioral_objective"
+
+    def __init__(self, hypotheses: Hypotheses) -> None:
+        super().__init__(hypotheses)
+        self.names = [objective.name for objective in (hypotheses.base, *hypotheses.proxies)]
+        self.choices: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {}  # items, log probabilities, features
+        self.decisions: dict[str, list[Decisions]] = {}
+
+    def update(self, behavior: Behavior) -> None:
+        """Add one batch."""
+        where, log_p = behavior.distribution, behavior.log_probabilities
+        if behavior.decisions is not None:
+            self.decisions.setdefault(where, []).append(behavior.decisions)
+        if log_p is None or not set(self.names) <= behavior.prescribed.keys():
+            return
+        kept = behavior.items < min(MOST_ITEMS, max(1, MOST_NUMBERS // max(1, log_p.shape[1])))
+        if kept.any():
+            features = torch.stack([behavior.prescribed[name] for name in self.names], 2)
+            self.choices.setdefault(where, []).append((behavior.items[kept], log_p[kept], features[kept]))
+
+    def merge(self, other: Measure) -> None:
+        """Add what another instance accumulated."""
+        super().merge(other)
+        if isinstance(other, BehavioralObjective):
+            for where, batches in other.choices.items():
+                self.choices.setdefault(where, []).extend(batches)
+            for where, parts in other.decisions.items():
+                self.decisions.setdefault(where, []).extend(parts)
+
+    def compute(self, stamp: Stamp, found: Sequence[Finding]) -> list[Finding]:
+        """The findings of the look, per distribution in the order listed."""
+        findings: list[Finding] = []
+        base = self.hypotheses.base.name
+        for where in stamp.roles:
+            findings += [
+                self._regret(stamp, f)
+                for f in found
+                if (f.quantity, f.distribution, f.objective, f.group) == ("competence", where, base, None)
+            ]
+            if where in self.choices:
+                n = sum(len(items) for items, _, _ in self.choices[where])
+                findings += self._findings(stamp, where, _of_items(self.choices[where], self.names), n)
+            elif where in self.decisions:
+                n = sum(len(part.numbers) for part in self.decisions[where])
+                findings += self._findings(stamp, where, _of_decisions(self.decisions[where], self.names), n)
+        return findings
+
+    def _regret(self, stamp: Stamp, competence: Finding) -> Finding:
+        """What base loses between chance and the ceiling, ``1 - kappa_base``."""
+        known = None if competence.value is None else Competence.from_record(competence.detail)
+        bounds = None if known is None else limits(known, LEVEL)
+        return self.finding(
+            stamp,
+            competence.distribution,
+            "regret",
+            "competence",
+            value=None if known is None else 1 - known.value,
+            limits=None if bounds is None else (1 - bounds[1], 1 - bounds[0]),
+            n=competence.n,
+            objective=competence.objective,
+        )
+
+    def _findings(self, stamp: Stamp, where: str, known: Estimated | str, n: int) -> list[Finding]:
+        """What is known, or why nothing is."""
+
+        def found(
+            quantity: str, unit: str, value: Average | None, objective: str | None, why: str, **detail: Any
+        ) -> Finding:
+            exists = value is not None and all(map(math.isfinite, vars(value).values()))
+            return self.finding(
+                stamp,
+                where,
+                quantity,
+                unit,
+                value=value.value if value is not None and exists else None,
+                limits=(value.low, value.high) if value is not None and exists else None,
+                n=n,
+                objective=objective,
+                detail=detail if exists else detail | {"unknown": why},
+            )
+
+        base, *proxies = self.names
+        if isinstance(known, str):
+            return [found("behavioral", "nats", None, name, known) for name in self.names]
+        fit, sizes = known.fit, known.gram.diagonal().clamp(min=0).sqrt()
+        contrasts = torch.eye(len(fit.names), dtype=torch.float64)[: len(self.names)]
+        unidentified = "; ".join(fit.unidentified) or "not identified"
+        findings = [
+            found("behavioral", "nats", _average(fit, row), name, unidentified)
+            for name, row in zip(self.names, contrasts, strict=True)
+        ]
+        for name, row, size in zip(proxies, contrasts[1:], sizes[1:], strict=True):
+            more = _average(fit, size * row - sizes[0] * contrasts[0]) if sizes[0] * size > 0 else None
+            effective = fit.effective(row - contrasts[0])
+            findings.append(found("weight_gap", "nats", more, name, unidentified, effective=effective))
+        distance, why = _reward_distance(known, unidentified)
+        findings.append(found("reward_distance", "share", distance, base, why))
+        quantities = ("goal_directedness", "negentropy", "explained")
+        findings += [
+            found(quantity, "share", value, None, "the choices are not decided")
+            for quantity, value in zip(quantities, known.goal, strict=True)
+        ]
+        if known.own_lights is not None:
+            findings.append(found("own_lights_regret", "nats", known.own_lights, base, "base prescribes nothing"))
+        return findings
+
+
+def _average(fit: ObjectiveFit, contrast: Tensor) -> Average:
+    return Average(fit.estimate(contrast), *fit.interval(contrast, LEVEL))
+
+
+def _of_items(batches: Sequence[tuple[Tensor, Tensor, Tensor]], names: Sequence[str]) -> Estimated | str:
+    """The estimate, or why there is none."""
+    items, log_p, features = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    order = items.argsort()  # sums do not depend on who has read which item
+    log_p, x = log_p[order].double(), features[order].double()
+    unknown = int(log_p.isnan().any(1).sum())
+    if unknown:
+        return f"{unknown} items have no finite outputs"
+    p = log_p.softmax(1)
+    available = log_p > -torch.inf
+    offset = torch.zeros_like(log_p).masked_fill(~available, -torch.inf)
+    fit = fit_conditional_logit(x, p, offset=offset, names=names)
+    goal = goal_directedness_of(fit, x, p, offset=offset)
+    own = own_lights_regret(p, features[order][..., 0] & available)
+    directed = (goal.value, goal.negentropy, goal.explained)
+    return Estimated(fit, gram(one_step_features(x, available)), directed, len(items), own)
+
+
+def _of_decisions(parts: Sequence[Decisions], names: Sequence[str]) -> Estimated | str:
+    """The same from pairs of actions at decisions, and what follows each of them."""
+    order = torch.cat([part.numbers for part in parts]).argsort()
+    features = torch.cat([part.features for part in parts], 1)[:, order]
+    offsets = torch.cat([part.offsets for part in parts], 1)[:, order]
+    log_p = torch.cat([part.log_probabilities for part in parts])[order]
+    decided = torch.cat([part.negentropy for part in parts])[order]
+    n = len(log_p)
+    for part in parts:
+        if part.reason is not None:
+            return part.reason
+    if n < 2:
+        return f"{n} decisions are too few"
+    if not all(bool(x.isfinite().all()) for x in (features, offsets, log_p)):
+        return "probabilities of 0, or features that are not finite"
+    fit = fit_successor_features(features, offsets, log_p, names=[*names, "a step"])
+    goals = fit_successor_features(features[..., :-1], offsets, log_p, names=names)
+    if goals.basis.shape[1] == fit.basis.shape[1]:
+        # Where every episode ends at a goal, a step's cost is a shaping of what goals are worth, and counts as that.
+        fit, features = goals, features[..., :-1]
+    level = (1 + LEVEL) / 2  # for two at once
+    explained = explained_share(fit, features, offsets, log_p, level=level)
+    negentropy = mean(decided, level=level).clamped(0, 1)
+    directed = negentropy if math.isnan(explained.value) else _times(explained, negentropy)
+    about = features - features.mean(2, keepdim=True)
+    inner = torch.einsum("nak,nal->kl", about[0], about[1])[: len(names), : len(names)] / (2 * n)
+    return Estimated(fit, (inner + inner.T) / 2, (directed, negentropy, explained), n, None)
+
+
+def _times(first: Average, second: Average) -> Average:
+    return Average(first.value * second.value, first.low * second.low, first.high * second.high)
+
+
+def _reward_distance(known: Estimated, unidentified: str) -> tuple[Average | None, str]:
+    """Distance of the recovered reward to base, with limits by the delta method, or why there is none."""
+    inner, count = known.gram, len(known.gram)
+    rows = torch.eye(len(known.fit.names), dtype=torch.float64)[:count]
+    if known.fit.covariance is None or not all(map(known.fit.identifies, rows)):
+        return None, unidentified
+    w, covariance = known.fit.solution[:count], known.fit.covariance[:count, :count]
+    base = rows[0, :count]
+    size, base_size = (math.sqrt(max(0.0, float(v @ inner @ v))) for v in (w, base))
+    distance = weight_distance(inner, w, base)
+    reach = float(stdtrit(max(1, known.n - 1), (1 + LEVEL) / 2))
+    of_size = inner @ w / size if size > 0 else w
+    spread = math.sqrt(max(0.0, float(of_size @ covariance @ of_size)))
+    if distance is None or size * base_size == 0 or size - reach * spread < PURSUES_NOTHING:
+        return None, "no objective: the weights are not told from none at all"
+    cosine = float(w @ inner @ base) / (size * base_size)
+    slope = (inner @ base / base_size - cosine * of_size) / size
+    error = reach * math.sqrt(max(0.0, float(slope @ covariance @ slope)))
+    low, high = (math.sqrt((1 - min(1.0, max(-1.0, c))) / 2) for c in (cosine + error, cosine - error))
+    return Average(distance, low, high), ""

@@ -1,0 +1,136 @@
+"""A witness of capability where base alone is listed: can base still be read out of what the last layer reads?"""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lightning_mesa.checks.measure import LEVEL, Measure, Stamp
+from lightning_mesa.objectives.hypotheses import Hypotheses
+from lightning_mesa.records import Behavior, Features, Finding
+from lightning_mesa.stats.competence import Best, Competence, Gap, best_constant, limits, paired_gap
+from lightning_mesa.stats.intervals import Mean, tally
+from lightning_mesa.stats.splits import one_half
+
+MIN_ITEMS = 20
+RIDGE = 0.1
+"""Penalty of the readout, per item, on standardised features."""
+
+
+class Readout(Measure):
+    """How much better base is read out of the model's features than out of those of an untrained copy.
+
+    The items are cut in two; a linear readout of the choice that base prescribes is fitted on one half and scored on
+    the other, from both kinds of features, then the other way round. Each way gives the mean of paired differences in
+    competence; the estimate is the larger one, Bonferroni over both. That a label can be read out says that the model
+    still represents it, not that it uses it.
+    """
+
+    name = "readout"
+
+    def __init__(self, hypotheses: Hypotheses) -> None:
+        super().__init__(hypotheses)
+        self.features: dict[str, list[tuple[Tensor, Features, Tensor]]] = {}  # items, features, prescribed choices
+        self.reasons: dict[str, str] = {}
+
+    def update(self, behavior: Behavior) -> None:
+        """Add one batch."""
+        where, features = behavior.distribution, behavior.features
+        if isinstance(features, str):
+            self.reasons[where] = features
+        elif features is not None:
+            n = len(features.model)
+            prescribed = behavior.prescribed[self.hypotheses.base.name][:n]
+            self.features.setdefault(where, []).append((behavior.items[:n], features, prescribed))
+
+    def merge(self, other: Measure) -> None:
+        """Add what another instance accumulated."""
+        super().merge(other)
+        if isinstance(other, Readout):
+            self.reasons |= other.reasons
+            for where, parts in other.features.items():
+                self.features.setdefault(where, []).extend(parts)
+
+    def compute(self, stamp: Stamp, found: Sequence[Finding]) -> list[Finding]:
+        """One finding per shifted distribution of which features were asked for."""
+        return [
+            self._readout(stamp, where) for where in stamp.shifted if where in self.features or where in self.reasons
+        ]
+
+    def _readout(self, stamp: Stamp, where: str) -> Finding:
+        parts = self.features.get(where, [])
+        n = sum(len(items) for items, _, _ in parts)
+        reason = self.reasons.get(where)
+        folds: list[Competence] = []
+        if reason is None:
+            items = torch.cat([items for items, _, _ in parts])
+            order = items.argsort()  # sums over items do not depend on who has read them
+            prescribed = torch.cat([prescribed for _, _, prescribed in parts])[order]
+            sides = [
+                torch.cat([f.model for _, f, _ in parts])[order],
+                torch.cat([f.untrained for _, f, _ in parts])[order],
+            ]
+            reason = _unfit(prescribed, sides)
+            half = one_half(items[order])
+            folds = [] if reason else [*_folds(prescribed.int().argmax(1), half, prescribed.shape[1], sides)]
+            if not reason and len(folds) < 2:
+                reason = "one half of the items has a single prescribed choice"
+        known = Best(folds) if reason is None else None
+        return self.finding(
+            stamp,
+            where,
+            "readout",
+            "competence",
+            value=None if known is None else known.value,
+            limits=None if known is None else limits(known, LEVEL),
+            n=n,
+            objective=self.hypotheses.base.name,
+            detail={"no_readout": reason} if known is None else {"folds": [fold.record() for fold in folds]},
+        )
+
+
+def _unfit(prescribed: Tensor, sides: Sequence[Tensor]) -> str | None:
+    if not bool((prescribed.sum(1) == 1).all()):
+        return "base does not prescribe exactly one choice on each item"
+    if len(prescribed) < MIN_ITEMS:
+        return f"{len(prescribed)} items, fewer than {MIN_ITEMS}"
+    return None if all(bool(side.isfinite().all()) for side in sides) else "features that are not finite"
+
+
+def _folds(label: Tensor, half: Tensor, choices: int, sides: Sequence[Tensor]) -> Iterator[Competence]:
+    """How much the first features are better than the second, on each half by readouts fitted on the other."""
+    for scored in (half, ~half):
+        right = [(read_out(x[~scored], label[~scored], x[scored], choices) == label[scored]).double() for x in sides]
+        chance = best_constant(torch.bincount(label[scored], minlength=choices), int(scored.sum()))
+        model, untrained = (Competence(Mean(tuple(tally(r, binary=True).tolist())), chance, 1.0) for r in right)
+        if model.exists:
+            yield paired_gap(right[0], right[1], Gap(model, untrained))
+
+
+def read_out(fitted: Tensor, label: Tensor, features: Tensor, choices: int) -> Tensor:
+    """Predict labels by ridge regression of their indicators on standardised features.
+
+    Args:
+        fitted: ``[n, F]`` features to fit on.
+        label: ``[n]`` their labels, integers below ``choices``.
+        features: ``[m, F]`` features to predict from.
+        choices: Number of labels.
+
+    Returns:
+        ``[m]`` the label with the largest value.
+    """
+    x, y = fitted.double(), functional.one_hot(label, choices).double()
+    center, share = x.mean(0), y.mean(0)
+    spread = x.std(0, unbiased=False)
+    spread = torch.where(spread > 0, spread, torch.ones_like(spread))
+    x, z = (x - center) / spread, (features.double() - center) / spread
+    penalty = RIDGE * len(x)
+    if x.shape[1] <= len(x):
+        identity = torch.eye(x.shape[1], dtype=torch.float64)
+        values = z @ torch.linalg.solve(x.T @ x + penalty * identity, x.T @ (y - share))
+    else:  # the same by the kernel of the items, of which there are fewer
+        identity = torch.eye(len(x), dtype=torch.float64)
+        values = z @ (x.T @ torch.linalg.solve(x @ x.T + penalty * identity, y - share))
+    predicted: Tensor = (values + share).argmax(1)
+    return predicted

@@ -1,0 +1,1 @@
+"""What to look at: distributions of items, episodes and logged values."""

@@ -1,0 +1,1 @@
+"""Objectives: what a model may be pursuing; one file for each kind."""

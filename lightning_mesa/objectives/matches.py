@@ -1,0 +1,81 @@
+"""The objective of choosing a target."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_mesa.attach.importing import imported
+from lightning_mesa.errors import ConfigurationError
+from lightning_mesa.objectives.objective import Objective, Target, check_name, default_name, pick
+
+
+class Matches(Objective):
+    """The objective of choosing the target: the score is 1 where the choice equals the target, else 0.
+
+    Args:
+        target: Key or index of the ``[n]`` integer targets in the batch, or a callable ``batch -> [n]``, which may be
+            written as ``"package.module:name"``.
+        name: Part of the metric names; defaults to the key, or to the callable's name.
+        ceiling: Score of an oracle, for instance where labels are noisy.
+
+    Raises:
+        ConfigurationError: If the name cannot be part of a metric name.
+
+    Example:
+        >>> import torch
+        >>> digit = Matches("digit")
+        >>> batch = {"digit": torch.tensor([0, 1])}
+        >>> digit.score(batch, torch.tensor([[2.0, 1.0], [3.0, 0.0]]))
+        tensor([ True, False])
+        >>> digit.prescribes(batch, 2)
+        tensor([[ True, False],
+                [False,  True]])
+    """
+
+    def __init__(self, target: Target, name: str | None = None, *, ceiling: float = 1.0) -> None:
+        if isinstance(target, str) and ":" in target:
+            target = imported(target, "target")
+        self.target: Target = target
+        self.name = check_name(default_name(target) if name is None else name, "objective name")
+        self.bounds = (0.0, 1.0)
+        self.ceiling = float(ceiling)
+        self._check_levels()
+
+    def score(self, batch: Any, outputs: Tensor) -> Tensor:
+        """``[n]`` bool: whether the largest of the outputs ``[n, A]`` is the target's."""
+        if outputs.ndim != 2:
+            raise ConfigurationError(
+                f"objective {self.name!r}: the outputs have shape {list(outputs.shape)}; they must be [n, A], one "
+                "row per item and one column per choice. Pass outputs=, a function (outputs, batch) -> [n, A]."
+            )
+        targets = self._targets(batch)
+        if len(targets) != len(outputs):
+            raise ConfigurationError(
+                f"objective {self.name!r}: {len(targets)} targets for {len(outputs)} rows of outputs; the outputs must "
+                "be [n, A], one row per item. Pass outputs=, a function (outputs, batch) -> [n, A]."
+            )
+        return outputs.argmax(-1) == targets
+
+    def prescribes(self, batch: Any, num_choices: int) -> Tensor:
+        """``[n, A]`` bool with the target's choice set."""
+        targets = self._targets(batch)
+        prescribed = targets[:, None] == torch.arange(num_choices, device=targets.device)
+        if not prescribed.any(1).all():
+            raise ConfigurationError(
+                f"objective {self.name!r}: targets range from {int(targets.min())} to {int(targets.max())}, but the "
+                f"outputs have {num_choices} choices, 0 to {num_choices - 1}. If the choices are not the last "
+                "dimension of the model's outputs, pass outputs=."
+            )
+        return prescribed
+
+    def _targets(self, batch: Any) -> Tensor:
+        what = f"objective {self.name!r}"
+        target = self.target(batch) if callable(self.target) else pick(batch, self.target, what)
+        target = torch.as_tensor(target)
+        if target.ndim != 1 or target.is_floating_point() or target.is_complex():
+            raise ConfigurationError(
+                f"{what}: the target has shape {list(target.shape)} and type {target.dtype}; it must be [n] "
+                "integers, one choice per item. Pass a callable that computes it from the batch."
+            )
+        return target

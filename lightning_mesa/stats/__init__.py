@@ -1,0 +1,1 @@
+"""Mathematics on tensors: limits, exact tests, regressions, splits."""

@@ -1,0 +1,171 @@
+"""``lightning-mesa replay``: what it prints, where, and its exit status."""
+
+import json
+import subprocess
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+from test_replay import LOST, look, table
+
+import toy
+from lightning_mesa.attach.cli import main
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The folder of a run's journal."""
+    folder = tmp_path_factory.mktemp("run")
+    toy.fit(folder, toy.monitor(), max_epochs=4)
+    return folder / "mesa"
+
+
+def test_the_command_is_installed_under_its_name():
+    (script,) = entry_points(group="console_scripts", name="lightning-mesa")
+    assert script.load() is main
+
+
+def test_the_timeline_has_a_line_a_look_then_the_alerts_then_the_verdict(run, capsys):
+    assert main(["replay", str(run / "findings.jsonl")]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    head, table_, alerts, verdict = out.strip().split("\n\n")
+    assert "5 looks; level 0.01 over 5 planned looks; thresholds: gap 0.1, capability 0.5" in head
+    titles, columns, *looks, legend = table_.splitlines()
+    assert titles.split() == ["val", "apart"]
+    assert columns.split()[:2] == ["step", "gate"]
+    assert {"regime", "gap", "capability", "objective_lost", "proxy_pursued", "raised"} <= set(columns.split())
+    assert [line.split()[:2] for line in looks] == [
+        ["0", "closed"],
+        *([step, "open"] for step in ("8", "16", "24", "32")),
+    ]
+    assert "ALERT objective_lost on apart" in looks[1]
+    assert "pseudo-aligned (z)" in looks[-1]
+    assert legend.startswith("columns of signatures")
+    recorded = [json.loads(line) for line in (run / "alerts.jsonl").read_text().splitlines()]
+    expected = [
+        f"{alert['severity']} at step {alert['step']}: {alert['signature']}: {alert['message']}" for alert in recorded
+    ]
+    assert alerts.splitlines() == expected
+    assert verdict.startswith("the run, at its last look (step 32): pseudo-aligned (")
+
+
+def test_json_gives_the_lines_of_the_run_s_alerts(run, capsys):
+    """No checkpoint was kept, so the lines are the same to the letter."""
+    assert main(["replay", str(run / "findings.jsonl"), "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert out == (run / "alerts.jsonl").read_text()
+    assert err == ""
+
+
+def test_another_alarm_can_be_given(run, capsys):
+    """And the exit status is 0 without alerts too."""
+    findings = str(run / "findings.jsonl")
+    assert main(["replay", findings, "--json", "--alpha", "1e-200"]) == 0
+    assert capsys.readouterr().out == ""
+    assert main(["replay", findings, "--alpha", "1e-200"]) == 0
+    assert "\nno alerts\n" in capsys.readouterr().out
+    assert main(["replay", findings, "--json", "--gap", ".99", "--capability", ".6", "--looks", "100"]) == 0
+    alerts = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {alert["signature"] for alert in alerts} == {"proxy_pursued"}
+    assert {alert["looks_planned"] for alert in alerts} == {100}
+    assert alerts[0]["null"].endswith("below 0.6")
+    assert main(["replay", findings, "--json", "--looks", "unknown"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[0])["looks_planned"] is None
+    assert main(["replay", findings, "--looks", "1"]) == 0
+    out, err = capsys.readouterr()
+    assert "no alerts" in out
+    assert "5 looks, but 1 were planned: nothing can be rejected after look 1" in err
+
+
+def test_a_torn_journal_is_judged_with_a_message(run, tmp_path, capsys):
+    path = tmp_path / "findings.jsonl"
+    path.write_bytes((run / "findings.jsonl").read_bytes()[:-9])
+    assert main(["replay", str(path), "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert out == (run / "alerts.jsonl").read_text()
+    assert err.startswith("lightning-mesa: ")
+    assert "is torn and left out" in err
+
+
+def test_a_table_of_scores_is_judged_and_says_what_it_cannot_show(tmp_path, capsys):
+    path = str(table(tmp_path / "scores.csv", LOST))
+    assert main(["replay", path]) == 0
+    out, err = capsys.readouterr()
+    assert "ALERT objective_lost on apart" in out
+    assert "proxy_pursued is not tested: means do not tell" in out
+    assert "does not say how many looks were planned, so the level is divided over the 2 that are in it" in err
+    assert main(["replay", path, "--json", "--looks", "2"]) == 0
+    out, err = capsys.readouterr()
+    assert [json.loads(line)["signature"] for line in out.splitlines()] == ["objective_lost"]
+    assert (
+        err == "lightning-mesa: " + "proxy_pursued is not tested: means do not tell whom the model follows on the "
+        "items where base and a proxy disagree.\n"
+    )
+
+
+def test_the_table_in_the_documentation_shows_what_it_says(tmp_path, capsys):
+    text = (ROOT / "docs/replay.md").read_text()
+    path = tmp_path / "scores.csv"
+    path.write_text(text.partition("```csv\n")[2].partition("```")[0])
+    assert main(["replay", str(path), "--looks", "2", "--json"]) == 0
+    (alert,) = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (alert["signature"], alert["distribution"], alert["step"]) == ("objective_lost", "recolored", 400)
+
+
+def test_a_table_with_base_alone_says_so(tmp_path, capsys):
+    assert main(["replay", str(table(tmp_path / "scores.csv", look(1, base=(0.98, 0.3))))]) == 0
+    out = capsys.readouterr().out
+    assert "WARNING base_lost on apart" in out
+    assert "objective_lost, proxy_pursued and capability_failure are not tested: base alone is listed" in out
+
+
+def test_several_shifted_distributions_have_their_own_columns_also_where_one_is_missing(tmp_path, capsys):
+    extra = [row.replace("apart", "further") for row in LOST if "apart" in row and row.startswith("10,")]
+    assert main(["replay", str(table(tmp_path / "scores.csv", [*LOST, *extra]))]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2].split() == ["val", "apart", "further"]
+    assert lines[3].split().count("regime") == 2
+    assert lines[5].rstrip().endswith("ALERT objective_lost on apart; ALERT objective_lost on further")
+
+
+@pytest.mark.parametrize("content", [None, "", "hello\n", '{"schema": 99}\n', '{"sch', "step,role\n1,reference\n"])
+def test_unreadable_input_exits_with_2_and_one_message(content, tmp_path, capsys):
+    path = tmp_path / "findings.jsonl"
+    if content is not None:
+        path.write_text(content)
+    assert main(["replay", str(path)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert all(line.startswith("lightning-mesa: ") and str(path) in line for line in err.splitlines())
+    assert main(["replay", str(tmp_path)]) == 2
+
+
+@pytest.mark.parametrize("options", [["--alpha", "2"], ["--gap", "0"]])
+def test_an_alarm_out_of_range_exits_with_2(options, run, capsys):
+    assert main(["replay", str(run / "findings.jsonl"), *options]) == 2
+    assert "must lie between 0 and 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("options", [["--looks", "0"], ["--looks", "many"], ["--alpha", "x"], ["--colour"]])
+def test_wrong_options_exit_with_2(options, run):
+    with pytest.raises(SystemExit, match="2"):
+        main(["replay", str(run / "findings.jsonl"), *options])
+
+
+def test_the_command_runs_without_lightning_and_into_a_closed_pipe(run):
+    """A run that ended elsewhere can be judged where Lightning would take seconds to import."""
+    code = (
+        "import sys; from lightning_mesa.attach.cli import main; status = main(sys.argv[1:]);"
+        "print(status, 'pytorch_lightning' in sys.modules, file=sys.stderr)"
+    )
+    arguments = [sys.executable, "-c", code, "replay", str(run / "findings.jsonl")]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=True)
+    assert done.stderr == "0 False\n"
+    piped = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    piped.stdout.close()
+    assert piped.stderr.read() == "0 False\n"
+    assert piped.wait() == 0
