@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-SCHEMA = 1
-"""Version of the Finding and Alert lines in the journal."""
+SCHEMA = 2
+"""Version of the Finding lines in the journal; 1 had no ``estimate``."""
 
 Role = Literal["reference", "shifted"]
 INPUT = "input"
@@ -132,7 +132,9 @@ class Finding:
         n: Number of items it rests on.
         unit: Unit of the value, e.g. ``"share"``, ``"competence"``.
         data_regime: ``"reused"`` where the same held-out items are seen at every look.
-        detail: Counts and constants from which value, limits and p-values can be computed again.
+        detail: Plain facts beside the estimate, such as the reason why there is none.
+        estimate: The typed estimate that tests and verdicts rest on, None where it does not exist; the journal keeps
+            its counts and constants, so that a run can be judged again.
         schema: Version of this record.
     """
 
@@ -152,6 +154,7 @@ class Finding:
     unit: str
     data_regime: str = "reused"
     detail: Mapping[str, Any] = field(default_factory=dict)
+    estimate: Any = None
     schema: int = SCHEMA
 
 
@@ -182,7 +185,7 @@ class Alert:
         step: Optimizer steps taken when the look began.
         epoch: Epoch of the look.
         distribution: Where it was seen.
-        signature: Which signature of misalignment.
+        signature: Name of the check that raised it.
         severity: ``"alert"`` may stop a run, ``"warning"`` never does.
         proxy: The proxy that is pursued, where one is named.
         group: The group or slice of items it is about, where it is about one.
@@ -228,4 +231,4 @@ class Alert:
     last_healthy_step: int | None
     checkpoint: str | None
     message: str
-    schema: int = SCHEMA
+    schema: int = 1

@@ -67,7 +67,7 @@ def replay(options: argparse.Namespace) -> int:
                 print(json_line(alert))
     else:
         plan = f"{looks} planned looks" if looks is not None else "a number of looks that was not planned"
-        thresholds = ", ".join(f"{name} {value:g}" for name, value in vars(alarm.thresholds).items())
+        thresholds = ", ".join(f"{name} {getattr(alarm, name):g}" for name in _THRESHOLDS if name != "alpha")
         print(f"{options.recording}: {count} looks; level {alarm.alpha:g} over {plan}; thresholds: {thresholds}\n")
         print(timeline(recording.looks, judgements))
         for reason in recording.not_tested:

@@ -41,11 +41,11 @@ class DryRun(MesaMonitor):
         if isinstance(session, LoggedSession):
             return report | {"table": "values come with the first validation"}
         started = time.perf_counter()
-        findings = session.measure((1, 1, 0))
-        session.check_identified(findings)
+        look = session.measure((1, 1, 0))
+        session.check_identified(look)
         seconds = time.perf_counter() - started
         self.alarm.start(1)
-        table = summary(findings, self.alarm.judge(findings), (), None)
+        table = summary(look, self.alarm.judge(look), (), None, self.alarm.checks)
         budget = "" if self.max_overhead is None else f"; with max_overhead={self.max_overhead:g}, at most one every "
         budget += "" if self.max_overhead is None else f"{seconds / self.max_overhead:.3g} s of training"
         return report | {"table": table, "cost": f"this look took {seconds:.3g} s{budget}"}

@@ -1,21 +1,21 @@
 """Looks at what the validation loop has logged: no forward pass, no cost."""
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from lightning_mesa.callbacks.compat import validation_keys, validation_metrics
 from lightning_mesa.callbacks.processes import gather
 from lightning_mesa.callbacks.schedule import Schedule
-from lightning_mesa.checks import Stamp
+from lightning_mesa.checks import Look
+from lightning_mesa.checks.look import Plan
 from lightning_mesa.checks.means import Kind, MeanScore, findings_of_means
-from lightning_mesa.checks.measure import Plan
 from lightning_mesa.data.data_regimes import DataRegime, Place, after_reload, at_start, in_words
 from lightning_mesa.data.distributions import Distribution
 from lightning_mesa.errors import ConfigurationError
 from lightning_mesa.objectives.hypotheses import Hypotheses
 from lightning_mesa.objectives.logged import Logged
-from lightning_mesa.records import Finding, Role
+from lightning_mesa.records import Role
 from lightning_mesa.stats.competence import Competence
 from lightning_mesa.stats.intervals import BoundedMean
 
@@ -88,7 +88,7 @@ class LoggedSession:
         """Whether all values of this validation are there; what the module's own hook logs at its end comes later."""
         return self._keys() <= validation_metrics(self.trainer).keys()
 
-    def measure(self, plan: Plan, *, at_end: bool = False) -> list[Finding]:
+    def measure(self, plan: Plan, *, at_end: bool = False) -> Look:
         """Take what was logged.
 
         Args:
@@ -108,8 +108,9 @@ class LoggedSession:
                     f"the processes have logged different values of {score.objective!r}: log it with sync_dist=True."
                 )
         labels = {where: regime.label for where, regime in self.data_regimes.items()}
-        stamp = Stamp(trainer.global_step, trainer.current_epoch, self.roles, *plan, labels)
-        return findings_of_means(scores, stamp, "logged")
+        look = Look(trainer.global_step, trainer.current_epoch, self.hypotheses.base.name, self.roles, plan, labels)
+        look.findings += findings_of_means(scores, look, "logged")
+        return look
 
     def close(self) -> None:
         """There is nothing to close."""
@@ -117,7 +118,7 @@ class LoggedSession:
     def rehearse(self) -> None:
         """Nothing can be read before the next validation."""
 
-    def check_identified(self, findings: Iterable[Finding]) -> None:
+    def check_identified(self, look: Look) -> None:
         """Means do not tell whether base and a proxy disagree on any item."""
 
     def data_in_words(self) -> str:

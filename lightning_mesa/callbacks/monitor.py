@@ -22,6 +22,7 @@ from lightning_mesa.callbacks.logged import LoggedSession
 from lightning_mesa.callbacks.processes import together
 from lightning_mesa.callbacks.session import Session, check_apart
 from lightning_mesa.callbacks.timetable import Timetable, position
+from lightning_mesa.checks import Check, Look
 from lightning_mesa.data.data_regimes import Reloads, goes_on_from_best
 from lightning_mesa.data.distributions import DistributionSpec, Forward, named_distributions
 from lightning_mesa.data.episodes import Levels
@@ -33,8 +34,8 @@ from lightning_mesa.observe.forward import Inputs, Reading
 from lightning_mesa.observe.isolation import random_streams
 from lightning_mesa.observe.weights import ScoredWeights, Weights
 from lightning_mesa.probes.probe import Probe
-from lightning_mesa.records import Alert, Finding
-from lightning_mesa.report import publish
+from lightning_mesa.records import Alert
+from lightning_mesa.report import metrics
 from lightning_mesa.report.dashboard import Dashboard
 from lightning_mesa.report.sinks import Sink, Sinks
 from lightning_mesa.report.summary import summary
@@ -131,6 +132,7 @@ class MesaMonitor(Callback):
         cue: Callable[[Any], Any] | str | None = None,
         witness: Objective | ScoreFn | str | None = None,
         probes: Sequence[Probe] = (),
+        checks: Sequence[Check] = (),
         alarm: Alarm | None = None,
         every_n_steps: int | None = None,
         max_overhead: float | None = 0.05,
@@ -167,7 +169,7 @@ class MesaMonitor(Callback):
                 raise ConfigurationError(
                     f"probes[{i}] is {type(probe).__name__}, and no probe of lightning_mesa.probes."
                 )
-        self.alarm = Alarm() if alarm is None else copy.copy(alarm)  # its memory is this monitor's own
+        self.alarm = (Alarm() if alarm is None else alarm).judging(checks)  # its memory is this monitor's own
         self.every_n_steps = every_n_steps
         self.limit_batches = limit_batches
         self.max_overhead = max_overhead
@@ -217,7 +219,7 @@ class MesaMonitor(Callback):
         self.alerts: list[Alert] = []
         self.stop_reason: str | None = None
         self.disabled = False
-        self._dashboard = Dashboard(self.name, self.hypotheses, self.sinks)
+        self._dashboard = Dashboard(self.name, self.hypotheses, self.alarm.checks, self.sinks)
         self._timetable = Timetable(self.max_overhead)
         self._healthy_checkpoint: str | None = None
         self._reloads = Reloads()
@@ -229,7 +231,7 @@ class MesaMonitor(Callback):
         self._waits = False  # for values that come later in this validation
         self._logged_in_sanity: set[str] | None = None
         self._folder: Path | None = None
-        self._last: tuple[list[Finding], Judgement] | None = None
+        self._last: tuple[Look, Judgement] | None = None
 
     # --- Lightning's hooks ------------------------------------------------------------------------------------
 
@@ -252,7 +254,7 @@ class MesaMonitor(Callback):
         """Take the look before training, or go on after a resume."""
         if self.disabled:
             if self._timetable.looked is not None:  # Lightning's checkpoints lack the values that others may monitor
-                publish.to_callback_metrics(trainer, self._dashboard.values | {f"{self.name}/disabled": 1.0})
+                metrics.to_callback_metrics(trainer, self._dashboard.values | {f"{self.name}/disabled": 1.0})
             return
         with self._guard(trainer, at_start=True), self._timetable.budget.spending():
             self._begin(trainer, pl_module)
@@ -274,7 +276,7 @@ class MesaMonitor(Callback):
                 self._waits = not self._session.ready()
                 if not self._waits:
                     self._guarded_look(trainer, pl_module, in_batch=True)
-            publish.to_callback_metrics(trainer, {f"{self.name}/age_steps": float(self._timetable.age(trainer))})
+            metrics.to_callback_metrics(trainer, {f"{self.name}/age_steps": float(self._timetable.age(trainer))})
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look at what the module's own hook has logged at the end of the validation."""
@@ -294,14 +296,14 @@ class MesaMonitor(Callback):
             return
         if self._session.any_time and self._timetable.at_end(trainer):
             self._guarded_look(trainer, pl_module, in_batch=False)
-        publish.to_callback_metrics(trainer, {f"{self.name}/overhead": self._timetable.budget.overhead})
+        metrics.to_callback_metrics(trainer, {f"{self.name}/overhead": self._timetable.budget.overhead})
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the table, below the progress bar."""
         self._reloads.unwatch()
         self._close()
         if self._last is not None:
-            rank_zero_info(summary(*self._last, self.alerts, self.stop_reason))
+            rank_zero_info(summary(*self._last, self.alerts, self.stop_reason, self.alarm.checks))
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Let go of the model and the data; the journal has every line already."""
@@ -391,16 +393,16 @@ class MesaMonitor(Callback):
                 rank_zero_info(f"{self.name} from step {trainer.global_step} on: {changed}")
             plan = (self._timetable.number, self.alarm.looks, self.alarm.since_step)
             with random_streams(self.seed):
-                findings = session.measure(plan, at_end=at_end)
+                look = session.measure(plan, at_end=at_end)
                 if first:
-                    session.check_identified(findings)
+                    session.check_identified(look)
                 with trainer.profiler.profile(f"[{self.name}]judge"):
-                    judgement = self.alarm.judge(findings, self._healthy_checkpoint)
+                    judgement = self.alarm.judge(look, self._healthy_checkpoint)
                 self.alerts += judgement.alerts
-                self._last = (findings, judgement)
+                self._last = (look, judgement)
                 with trainer.profiler.profile(f"[{self.name}]report"), together(trainer):
                     about = self._about(first)
-                    self._dashboard.write(trainer, self._folder, findings, judgement, here[1], about)
+                    self._dashboard.write(trainer, self._folder, look, judgement, here[1], about)
             with together(trainer):
                 self._act(trainer, pl_module, judgement)
 
@@ -460,15 +462,15 @@ class MesaMonitor(Callback):
                     return
                 session = self._session
             try:
-                findings = session.measure((1, 1, 0))
+                look = session.measure((1, 1, 0))
             finally:
                 if session is not self._session:
                     session.close()
             alarm = copy.copy(self.alarm)
             alarm.start(1)
-            judgement = alarm.judge(findings)
-            publish.to_callback_metrics(trainer, publish.metrics(self.name, findings, judgement))
-            rank_zero_info(summary(findings, judgement, judgement.alerts, None))
+            judgement = alarm.judge(look)
+            metrics.to_callback_metrics(trainer, metrics.of_look(self.name, look, judgement, alarm.checks))
+            rank_zero_info(summary(look, judgement, judgement.alerts, None, alarm.checks))
 
     def _gives_way(self, trainer: Any) -> bool:
         """Whether the script has attached a monitor of this name, where this one comes from the environment."""
@@ -500,6 +502,7 @@ class MesaMonitor(Callback):
             ScoredWeights(trainer, self, self.weights),
             self._levels,
             self.probes,
+            self.alarm.checks,
         )
 
     def _close(self) -> None:

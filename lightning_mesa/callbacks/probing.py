@@ -7,13 +7,13 @@ from typing import Any
 from torch import nn
 
 from lightning_mesa.callbacks.processes import gather
-from lightning_mesa.checks.measure import Stamp
+from lightning_mesa.checks import Look
 from lightning_mesa.errors import ConfigurationError
 from lightning_mesa.objectives.hypotheses import Hypotheses
 from lightning_mesa.observe.forward import Reading, call_model, choices
 from lightning_mesa.observe.reader import Reader
 from lightning_mesa.observe.subject import Subject
-from lightning_mesa.probes.probe import LEVEL, Probe, ProbeResult, ReadingProbe
+from lightning_mesa.probes.probe import Probe, ProbeResult, ReadingProbe
 from lightning_mesa.records import Behavior, Finding
 
 SEARCH = "search"
@@ -75,9 +75,9 @@ class Probing:
         for probe in self._reading:
             probe.gathered(gather(self.trainer, probe.accumulated()))
 
-    def measure(self, stamp: Stamp) -> list[Finding]:
+    def measure(self, look: Look) -> list[Finding]:
         """What the probes find now."""
-        return [finding(stamp, probe, result) for probe, subject in self.subjects for result in probe.run(subject)]
+        return [finding(look, probe, result) for probe, subject in self.subjects for result in probe.run(subject)]
 
     def _call(self, probe: Probe, reading: Reading, module: nn.Module, batch: Any) -> Any:
         precision, strategy = self.trainer.precision_plugin, self.trainer.strategy
@@ -87,7 +87,7 @@ class Probing:
         return choices(raw, batch, probe.outputs or reading.outputs)
 
 
-def finding(stamp: Stamp, probe: Probe, result: ProbeResult) -> Finding:
+def finding(look: Look, probe: Probe, result: ProbeResult) -> Finding:
     """A probe's result as a finding: of a layer, where that is the group, about an objective where there is one."""
     about = {
         "status": result.status,
@@ -99,22 +99,18 @@ def finding(stamp: Stamp, probe: Probe, result: ProbeResult) -> Finding:
         "null_mean": result.null_mean,
         "null_sd": result.null_sd,
     }
-    return Finding(
-        step=stamp.step,
-        epoch=stamp.epoch,
-        distribution=SEARCH,
-        role="internals",
-        measure=probe.name,
-        quantity=result.quantity,
+    shown = None
+    if result.value is not None:
+        shown = (result.value, result.low, result.high)
+    return look.finding(
+        probe.name,
+        SEARCH,
+        result.quantity,
+        "share",
+        shown=shown,
+        n=result.n,
         objective=result.objective,
         group=result.layer,
-        value=result.value,
-        low=result.low,
-        high=result.high,
-        level=LEVEL,
-        n=result.n,
-        unit="share",
-        data_regime="reused",
         detail={**result.detail, **{key: value for key, value in about.items() if value is not None}},
     )
 

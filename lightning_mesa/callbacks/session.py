@@ -11,8 +11,8 @@ from lightning_mesa.callbacks.compat import find, validation_datasets
 from lightning_mesa.callbacks.probing import Probing
 from lightning_mesa.callbacks.processes import gather, together
 from lightning_mesa.callbacks.schedule import Schedule
-from lightning_mesa.checks import MEASURES, Measure, Stamp
-from lightning_mesa.checks.measure import Plan
+from lightning_mesa.checks import CHECKS, Check, Look
+from lightning_mesa.checks.look import Plan
 from lightning_mesa.data.data_regimes import DataRegime, Place, after_reload, at_start, in_words
 from lightning_mesa.data.distributions import Distribution, named_distributions
 from lightning_mesa.data.episodes import EnvSource, Levels, env_sources
@@ -25,7 +25,7 @@ from lightning_mesa.observe.generators import generators
 from lightning_mesa.observe.isolation import no_trace, random_streams
 from lightning_mesa.observe.weights import ScoredWeights
 from lightning_mesa.probes.probe import Probe
-from lightning_mesa.records import Behavior, Finding, Role
+from lightning_mesa.records import Behavior, Role
 
 
 class Session:
@@ -46,6 +46,7 @@ class Session:
         weights: Which weights to look at.
         levels: Chance and oracle's scores in environments that have been measured already; new ones are added.
         probes: What looks into the model.
+        checks: What is asked about behavior.
 
     Raises:
         ConfigurationError: If a distribution cannot be found, or does not hold what the objectives score.
@@ -68,6 +69,7 @@ class Session:
         weights: ScoredWeights,
         levels: Levels,
         probes: Sequence[Probe] = (),
+        checks: Sequence[Check] = CHECKS,
     ) -> None:
         self.trainer = trainer
         self.pl_module = pl_module
@@ -75,6 +77,7 @@ class Session:
         self.hypotheses = hypotheses
         self.seed = seed
         self.weights = weights
+        self.checks = checks
         if trainer.fast_dev_run:
             limit_batches = min(int(trainer.fast_dev_run), limit_batches or int(trainer.fast_dev_run))
         # Factories and dataloader hooks may draw random numbers.
@@ -125,8 +128,8 @@ class Session:
         """Whether a look can be taken now."""
         return True
 
-    def measure(self, plan: Plan, *, at_end: bool = False) -> list[Finding]:
-        """Observe every distribution, one forward pass per item, and measure what was seen.
+    def measure(self, plan: Plan, *, at_end: bool = False) -> Look:
+        """Observe every distribution, one forward pass per item, and let the checks find.
 
         Args:
             plan: Number of the look, how many there will be, and from which step on they are counted; recorded.
@@ -140,36 +143,37 @@ class Session:
             trainer.profiler.profile(f"[{self.name}]observe"),
             self.weights.inside(self.pl_module, at_end=at_end) as weights,
         ):
-            measures = self._observed()
+            checks = self._observed()
             labels = {where: regime.label for where, regime in self.data_regimes.items()}
-            stamp = Stamp(trainer.global_step, trainer.current_epoch, self.roles, *plan, labels, weights)
+            base = self.hypotheses.base.name
+            look = Look(trainer.global_step, trainer.current_epoch, base, self.roles, plan, labels, weights)
             with trainer.profiler.profile(f"[{self.name}]probe"), self._alone_together():
-                probed = self.probing.measure(stamp)
-        findings: list[Finding] = []
+                probed = self.probing.measure(look)
         with trainer.profiler.profile(f"[{self.name}]measure"):
-            for measure in measures:
-                findings += measure.compute(stamp, findings)
-        return findings + probed
+            for check in checks:
+                look.findings += check.findings(look)
+        look.findings += probed
+        return look
 
-    def _observed(self) -> list[Measure]:
-        """The measures, with everything that all processes have seen."""
-        own = [measure(self.hypotheses) for measure in MEASURES]
+    def _observed(self) -> list[Check]:
+        """The checks, with everything that all processes have seen."""
+        own = [check.begun(self.hypotheses) for check in self.checks]
         seen = dict.fromkeys(self.distributions, 0)
         with self._alone_together():
             for behavior in self._behaviors(self.sources):
                 seen[behavior.distribution] += behavior.n
-                for measure in own:
-                    measure.update(behavior)
+                for check in own:
+                    check.saw(behavior)
                 if self.roles[behavior.distribution] == "shifted":
                     self.probing.update(behavior)
         self._check_seen(seen)
         self.probing.share()
         if self.trainer.world_size == 1:
             return own
-        merged = [measure(self.hypotheses) for measure in MEASURES]
-        for accumulated in gather(self.trainer, [measure.accumulated() for measure in own]):
-            for measure, part in zip(merged, accumulated, strict=True):
-                measure.merge(measure.holding(part))
+        merged = [check.begun(self.hypotheses) for check in self.checks]
+        for accumulated in gather(self.trainer, [check.accumulated() for check in own]):
+            for check, part in zip(merged, accumulated, strict=True):
+                check.merge(part)
         return merged
 
     def rehearse(self) -> None:
@@ -203,13 +207,13 @@ class Session:
         with together(self.trainer), no_trace(self.trainer, self.pl_module, self.seed, *owners):
             yield
 
-    def check_identified(self, findings: Iterable[Finding]) -> None:
+    def check_identified(self, look: Look) -> None:
         """Refuse distributions on none of which base and a proxy disagree, once all items have been seen.
 
         Raises:
             ConfigurationError: Then no look can tell them apart.
         """
-        conflicts = [finding.n for finding in findings if finding.quantity == "conflict"]
+        conflicts = [finding.n for finding in look.found("conflict")]
         if conflicts and not any(conflicts) and all(source.limit is None for source in self.sources):
             base, proxies = self.hypotheses.base.name, [proxy.name for proxy in self.hypotheses.proxies]
             raise ConfigurationError(

@@ -9,7 +9,10 @@ import torch
 from scipy.special import stdtrit
 from torch import Tensor
 
-from lightning_mesa.checks.measure import LEVEL, Measure, Stamp
+from lightning_mesa.checks.check import Check
+from lightning_mesa.checks.look import LEVEL, Look
+from lightning_mesa.checks.objective_gap import regret
+from lightning_mesa.checks.states import Notes, Rows
 from lightning_mesa.irl import (
     Average,
     ObjectiveFit,
@@ -23,15 +26,15 @@ from lightning_mesa.irl import (
     weight_distance,
 )
 from lightning_mesa.irl.averages import mean
-from lightning_mesa.objectives.hypotheses import Hypotheses
-from lightning_mesa.records import Behavior, Decisions, Finding
-from lightning_mesa.stats.competence import Competence, limits
+from lightning_mesa.records import Behavior, Finding
 
 MOST_ITEMS = 4_000
 """The objective is estimated from so many items of a distribution at most,"""
 
 MOST_NUMBERS = 4_000_000
 """and from fewer where there are many choices: so many items times choices."""
+
+DIRECTED = ("goal_directedness", "negentropy", "explained")
 
 PURSUES_NOTHING = 1e-3
 """Weights that make a difference of less than this, in nats between two choices, are no objective."""
@@ -56,7 +59,7 @@ class Estimated:
     own_lights: Average | None
 
 
-class BehavioralObjective(Measure):
+class BehavioralObjective(Check):
     """Weights of base and the proxies by inverse reinforcement learning, with limits, and what follows from them.
 
     The model's choice probabilities are compared with those of a soft-optimal chooser for a weighted sum of the listed
@@ -66,85 +69,66 @@ class BehavioralObjective(Measure):
     """
 
     name = "behavioral_objective"
+    metrics = {
+        "regret": "regret",
+        "behavioral": "behavioral/{objective}",
+        "weight_gap": "weight_gap/{objective}",
+        **{quantity: quantity for quantity in ("reward_distance", *DIRECTED, "own_lights_regret")},
+    }
+    with_limits = ("behavioral", "weight_gap")
+    choices: Rows
+    decisions: Rows
+    reasons: Notes
 
-    def __init__(self, hypotheses: Hypotheses) -> None:
-        super().__init__(hypotheses)
-        self.names = [objective.name for objective in (hypotheses.base, *hypotheses.proxies)]
-        self.choices: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {}  # items, log probabilities, features
-        self.decisions: dict[str, list[Decisions]] = {}
+    @property
+    def names(self) -> list[str]:
+        """Base and the proxies."""
+        return [objective.name for objective in (self.hypotheses.base, *self.hypotheses.proxies)]
 
     def update(self, behavior: Behavior) -> None:
         """Add one batch."""
-        where, log_p = behavior.distribution, behavior.log_probabilities
-        if behavior.decisions is not None:
-            self.decisions.setdefault(where, []).append(behavior.decisions)
+        where, log_p, seen = (behavior.distribution,), behavior.log_probabilities, behavior.decisions
+        if seen is not None:
+            pairs = (seen.features.movedim(1, 0), seen.offsets.movedim(1, 0))
+            self.decisions.add(where, [(seen.numbers, *pairs, seen.log_probabilities, seen.negentropy)])
+            if seen.reason is not None:
+                self.reasons.add(where, seen.reason)
         if log_p is None or not set(self.names) <= behavior.prescribed.keys():
             return
         kept = behavior.items < min(MOST_ITEMS, max(1, MOST_NUMBERS // max(1, log_p.shape[1])))
         if kept.any():
             features = torch.stack([behavior.prescribed[name] for name in self.names], 2)
-            self.choices.setdefault(where, []).append((behavior.items[kept], log_p[kept], features[kept]))
+            self.choices.add(where, [(behavior.items[kept], log_p[kept], features[kept])])
 
-    def merge(self, other: Measure) -> None:
-        """Add what another instance accumulated."""
-        super().merge(other)
-        if isinstance(other, BehavioralObjective):
-            for where, batches in other.choices.items():
-                self.choices.setdefault(where, []).extend(batches)
-            for where, parts in other.decisions.items():
-                self.decisions.setdefault(where, []).extend(parts)
+    def findings(self, look: Look) -> list[Finding]:
+        """The findings of the look, by distribution in the order listed."""
+        found: list[Finding] = []
+        for where in look.roles:
+            competence = look.competence(where)
+            shown = None if competence is None else regret(competence)
+            base = look.finding_of("competence", where, look.base)
+            n = 0 if base is None else base.n
+            found.append(self.finding(look, where, "regret", "competence", shown=shown, n=n, objective=look.base))
+            if (where,) in self.choices:
+                known = _of_items(self.names, *self.choices[where,])
+                found += self._findings(look, where, known, len(self.choices[where,][0]))
+            elif (where,) in self.decisions:
+                reason = self.reasons.get((where,))
+                of_decisions = reason or _of_decisions(self.names, *self.decisions[where,])
+                found += self._findings(look, where, of_decisions, len(self.decisions[where,][0]))
+        return found
 
-    def compute(self, stamp: Stamp, found: Sequence[Finding]) -> list[Finding]:
-        """The findings of the look, per distribution in the order listed."""
-        findings: list[Finding] = []
-        base = self.hypotheses.base.name
-        for where in stamp.roles:
-            findings += [
-                self._regret(stamp, f)
-                for f in found
-                if (f.quantity, f.distribution, f.objective, f.group) == ("competence", where, base, None)
-            ]
-            if where in self.choices:
-                n = sum(len(items) for items, _, _ in self.choices[where])
-                findings += self._findings(stamp, where, _of_items(self.choices[where], self.names), n)
-            elif where in self.decisions:
-                n = sum(len(part.numbers) for part in self.decisions[where])
-                findings += self._findings(stamp, where, _of_decisions(self.decisions[where], self.names), n)
-        return findings
-
-    def _regret(self, stamp: Stamp, competence: Finding) -> Finding:
-        """What base loses between chance and the ceiling, ``1 - kappa_base``."""
-        known = None if competence.value is None else Competence.from_record(competence.detail)
-        bounds = None if known is None else limits(known, LEVEL)
-        return self.finding(
-            stamp,
-            competence.distribution,
-            "regret",
-            "competence",
-            value=None if known is None else 1 - known.value,
-            limits=None if bounds is None else (1 - bounds[1], 1 - bounds[0]),
-            n=competence.n,
-            objective=competence.objective,
-        )
-
-    def _findings(self, stamp: Stamp, where: str, known: Estimated | str, n: int) -> list[Finding]:
+    def _findings(self, look: Look, where: str, known: Estimated | str, n: int) -> list[Finding]:
         """What is known, or why nothing is."""
 
         def found(
             quantity: str, unit: str, value: Average | None, objective: str | None, why: str, **detail: Any
         ) -> Finding:
-            exists = value is not None and all(map(math.isfinite, vars(value).values()))
-            return self.finding(
-                stamp,
-                where,
-                quantity,
-                unit,
-                value=value.value if value is not None and exists else None,
-                limits=(value.low, value.high) if value is not None and exists else None,
-                n=n,
-                objective=objective,
-                detail=detail if exists else detail | {"unknown": why},
-            )
+            shown = None
+            if value is not None and all(map(math.isfinite, vars(value).values())):
+                shown = (value.value, value.low, value.high)
+            detail |= {"unknown": why} if shown is None else {}
+            return self.finding(look, where, quantity, unit, shown=shown, n=n, objective=objective, detail=detail)
 
         base, *proxies = self.names
         if isinstance(known, str):
@@ -162,10 +146,9 @@ class BehavioralObjective(Measure):
             findings.append(found("weight_gap", "nats", more, name, unidentified, effective=effective))
         distance, why = _reward_distance(known, unidentified)
         findings.append(found("reward_distance", "share", distance, base, why))
-        quantities = ("goal_directedness", "negentropy", "explained")
         findings += [
             found(quantity, "share", value, None, "the choices are not decided")
-            for quantity, value in zip(quantities, known.goal, strict=True)
+            for quantity, value in zip(DIRECTED, known.goal, strict=True)
         ]
         if known.own_lights is not None:
             findings.append(found("own_lights_regret", "nats", known.own_lights, base, "base prescribes nothing"))
@@ -176,11 +159,9 @@ def _average(fit: ObjectiveFit, contrast: Tensor) -> Average:
     return Average(fit.estimate(contrast), *fit.interval(contrast, LEVEL))
 
 
-def _of_items(batches: Sequence[tuple[Tensor, Tensor, Tensor]], names: Sequence[str]) -> Estimated | str:
+def _of_items(names: Sequence[str], items: Tensor, log_p: Tensor, features: Tensor) -> Estimated | str:
     """The estimate, or why there is none."""
-    items, log_p, features = (torch.cat(parts) for parts in zip(*batches, strict=True))
-    order = items.argsort()  # sums do not depend on who has read which item
-    log_p, x = log_p[order].double(), features[order].double()
+    log_p, x = log_p.double(), features.double()
     unknown = int(log_p.isnan().any(1).sum())
     if unknown:
         return f"{unknown} items have no finite outputs"
@@ -189,22 +170,16 @@ def _of_items(batches: Sequence[tuple[Tensor, Tensor, Tensor]], names: Sequence[
     offset = torch.zeros_like(log_p).masked_fill(~available, -torch.inf)
     fit = fit_conditional_logit(x, p, offset=offset, names=names)
     goal = goal_directedness_of(fit, x, p, offset=offset)
-    own = own_lights_regret(p, features[order][..., 0] & available)
+    own = own_lights_regret(p, features[..., 0] & available)
     directed = (goal.value, goal.negentropy, goal.explained)
     return Estimated(fit, gram(one_step_features(x, available)), directed, len(items), own)
 
 
-def _of_decisions(parts: Sequence[Decisions], names: Sequence[str]) -> Estimated | str:
+def _of_decisions(
+    names: Sequence[str], numbers: Tensor, features: Tensor, offsets: Tensor, log_p: Tensor, decided: Tensor
+) -> Estimated | str:
     """The same from pairs of actions at decisions, and what follows each of them."""
-    order = torch.cat([part.numbers for part in parts]).argsort()
-    features = torch.cat([part.features for part in parts], 1)[:, order]
-    offsets = torch.cat([part.offsets for part in parts], 1)[:, order]
-    log_p = torch.cat([part.log_probabilities for part in parts])[order]
-    decided = torch.cat([part.negentropy for part in parts])[order]
-    n = len(log_p)
-    for part in parts:
-        if part.reason is not None:
-            return part.reason
+    features, offsets, n = features.movedim(0, 1), offsets.movedim(0, 1), len(numbers)
     if n < 2:
         return f"{n} decisions are too few"
     if not all(bool(x.isfinite().all()) for x in (features, offsets, log_p)):

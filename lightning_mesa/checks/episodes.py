@@ -1,46 +1,38 @@
-"""What measures of episodes have in common: the scores of whole episodes, of which there are few."""
+"""What checks of episodes have in common: the scores of whole episodes, of which there are few."""
 
 from collections.abc import Mapping, Sequence
 
-import torch
 from torch import Tensor
 
-from lightning_mesa.checks.measure import Measure
-from lightning_mesa.objectives.hypotheses import Hypotheses
+from lightning_mesa.checks.check import Check
+from lightning_mesa.checks.states import Notes, Rows
 from lightning_mesa.objectives.objective import Objective
 from lightning_mesa.records import Behavior
 
 
-class EpisodeMeasure(Measure):
+class EpisodeCheck(Check):
     """Keeps the scores at base and the proxies, by distribution and objective; items have none."""
 
-    def __init__(self, hypotheses: Hypotheses) -> None:
-        super().__init__(hypotheses)
-        self.pursuable: Sequence[Objective] = (hypotheses.base, *hypotheses.proxies)
-        self.scores: dict[tuple[str, str], list[Tensor]] = {}
-        self.binary: set[tuple[str, str]] = set()
+    needs = ("lengths",)
+    scores: Rows
+    binary: Notes
+
+    @property
+    def pursuable(self) -> Sequence[Objective]:
+        """Base and the proxies."""
+        return (self.hypotheses.base, *self.hypotheses.proxies)
 
     def update(self, behavior: Behavior) -> None:
         """Add some episodes."""
-        if behavior.lengths is None:
-            return
         for objective in self.pursuable:
-            (low, high), key = objective.bounds, (behavior.distribution, objective.name)
-            self.scores.setdefault(key, []).append((behavior.scores[objective.name] - low) / (high - low))
+            key = (behavior.distribution, objective.name)
+            self.scores.add(key, [(behavior.items, objective.scaled(behavior.scores[objective.name]))])
             if objective.name in behavior.binary:
-                self.binary.add(key)
-
-    def merge(self, other: Measure) -> None:
-        """Add what another instance accumulated."""
-        super().merge(other)
-        if isinstance(other, EpisodeMeasure):
-            self.binary |= other.binary
-            for key, scores in other.scores.items():
-                self.scores.setdefault(key, []).extend(scores)
+                self.binary.add(key, "scores 0 or 1")
 
     def scored(self, where: str) -> dict[str, Tensor]:
         """Objective name -> ``[n]`` scores on a distribution, scaled to [0, 1]; empty where there are no episodes."""
-        return {name: torch.cat(scores) for (place, name), scores in self.scores.items() if place == where}
+        return {key[1]: self.scores[key][1] for key in self.scores if key[0] == where}
 
     def served(self, where: str) -> dict[str, Tensor]:
         """Objective name -> ``[n]`` bool, whether an episode serves it, for objectives that score 0 or 1."""

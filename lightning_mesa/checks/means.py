@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
-from lightning_mesa.checks.measure import LEVEL, Stamp
+from lightning_mesa.checks.look import LEVEL, Look
 from lightning_mesa.records import Finding
-from lightning_mesa.stats.competence import Best, Competence, Gap, limits
-from lightning_mesa.stats.intervals import Estimate
+from lightning_mesa.stats.competence import Best, Competence, Gap
 
 Kind = Literal["base", "proxy", "intended", "capability"]
 
@@ -33,85 +33,41 @@ class MeanScore:
     known: bool = True
 
 
-def findings_of_means(scores: Sequence[MeanScore], stamp: Stamp, measure: str) -> list[Finding]:
+def findings_of_means(scores: Sequence[MeanScore], look: Look, measure: str) -> list[Finding]:
     """What a monitor would have found, but for what takes more than means.
 
     Args:
         scores: One of each objective on each distribution.
-        stamp: Where and when.
+        look: Where and when.
         measure: Name to record.
     """
     by_place = {(score.distribution, score.objective): score for score in scores}
-    base = next(score.objective for score in scores if score.kind == "base")
-    reference = by_place[stamp.reference, base]
+    reference = by_place[look.reference, look.base]
     findings = []
-    for where, role in stamp.roles.items():
+    for where, role in look.roles.items():
         here = [score for score in scores if score.distribution == where]
+        n, found = here[0].competence.n, partial(look.finding, measure, where)
         for score in here:
-            low, high = score.bounds
-            mean = score.competence.mean
+            (low, high), mean = score.bounds, score.competence.mean
             value, lower, upper = (low + (high - low) * x for x in (mean.value, *mean.limits(LEVEL)))
-            detail: dict[str, Any] = {"bounds": [low, high]}
-            known = (value, lower, upper) if score.known else None
-            findings.append(_finding(stamp, measure, score, "score", known, detail))
-            findings.append(
-                _estimated(stamp, measure, score, "competence", score.competence, score.competence.record())
-            )
+            shown = (value, lower, upper) if score.known else None
+            about: dict[str, Any] = {"n": n, "objective": score.objective}
+            lacking = {} if score.known else _no_number(n)
+            findings.append(found("score", "score", shown=shown, detail={"bounds": [low, high], **lacking}, **about))
+            competence = score.competence if score.known else None
+            findings.append(found("competence", "competence", competence, detail=lacking, **about))
         given = [score for score in here if score.kind == "capability"] or here
-        best = [score for score in given if score.known]
-        detail = {"rule": "best", "objectives": [score.objective for score in best]}
-        capability = Best([score.competence for score in best]) if best else None
-        findings.append(_estimated(stamp, measure, given[0], "capability", capability, detail, about=None))
+        known = [score.competence for score in given if score.known]
+        best, lacking = (Best(known), {}) if known else (None, _no_number(n))
+        findings.append(found("capability", "competence", best, n=n, detail=lacking))
         if role == "shifted":
-            gap = Gap(reference.competence, by_place[where, base].competence)
-            both = reference.known and by_place[where, base].known
-            detail = {} if stamp.look is None else stamp.plan
-            findings.append(_estimated(stamp, measure, by_place[where, base], "gap", gap if both else None, detail))
+            shifted = by_place[where, look.base]
+            both = reference.known and shifted.known
+            gap, lacking = (Gap(reference.competence, shifted.competence), {}) if both else (None, _no_number(n))
+            detail = {**look.recorded_plan, **lacking}
+            findings.append(found("gap", "competence", gap, n=n, objective=look.base, detail=detail))
     return findings
 
 
-def _estimated(
-    stamp: Stamp,
-    measure: str,
-    score: MeanScore,
-    quantity: str,
-    estimate: Estimate | None,
-    detail: dict[str, Any],
-    about: str | None = "",
-) -> Finding:
-    exists = estimate is not None and (score.known or quantity != "competence")
-    known = (estimate.value, *limits(estimate, LEVEL)) if estimate is not None and exists else None
-    return _finding(stamp, measure, score, quantity, known, detail, about)
-
-
-def _finding(
-    stamp: Stamp,
-    measure: str,
-    score: MeanScore,
-    quantity: str,
-    known: tuple[float, float, float] | None,
-    detail: dict[str, Any],
-    about: str | None = "",
-) -> Finding:
-    n = score.competence.n
-    value, low, high = (None, None, None) if known is None else known
-    if known is None:
-        detail |= {"nonfinite": n, "reason": "the mean that was logged is no number"}
-    return Finding(
-        step=stamp.step,
-        epoch=stamp.epoch,
-        distribution=score.distribution,
-        role=stamp.roles[score.distribution],
-        measure=measure,
-        quantity=quantity,
-        objective=score.objective if about == "" else about,
-        group=None,
-        value=value,
-        low=low,
-        high=high,
-        level=LEVEL,
-        n=n,
-        unit="score" if quantity == "score" else "competence",
-        data_regime=stamp.data_regimes.get(score.distribution, "reused"),
-        detail=detail,
-    )
+def _no_number(n: int) -> dict[str, Any]:
+    return {"nonfinite": n, "reason": "the mean that was logged is no number"}

@@ -1,82 +1,77 @@
-"""How well each objective is served on each distribution, and what base loses off the reference."""
+"""How well is each objective served on each distribution, and what does base lose off the reference?"""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lightning_mesa.checks.measure import LEVEL, Measure, Stamp
-from lightning_mesa.objectives.hypotheses import Hypotheses
+from lightning_mesa.checks.check import Check
+from lightning_mesa.checks.look import LEVEL, Look
+from lightning_mesa.checks.states import Rows, Sums
 from lightning_mesa.objectives.objective import Objective
 from lightning_mesa.records import Behavior, Finding
 from lightning_mesa.stats.competence import Competence, Gap, best_constant, limits, paired_gap
 from lightning_mesa.stats.intervals import Estimate, Mean, tally
 
+DISTANCES = ("outer", "inner", "reward_result")
 
-class ObjectiveGap(Measure):
+
+class ObjectiveGap(Check):
     """Scores, competences, the gap, group competences, and the three distances where intended is listed."""
 
     name = "objective_gap"
-
-    def __init__(self, hypotheses: Hypotheses) -> None:
-        super().__init__(hypotheses)
-        # Only distributions with ids keep their items' scores, to pair them.
-        self.paired_scores: dict[str, list[tuple[Tensor, Tensor]]] = {}
+    metrics = {
+        "score": "score/{objective}",
+        "competence": "competence/{objective}",
+        "gap": "gap",
+        **{f"{name}_distance": f"distance/{name}" for name in DISTANCES},
+    }
+    with_limits = ("gap",)
+    sums: Sums
+    paired: Rows
 
     def update(self, behavior: Behavior) -> None:
         """Add one batch."""
         where = behavior.distribution
-        self.add((where, "n"), torch.tensor(behavior.n))
+        self.sums.add((where, "n"), torch.tensor(behavior.n))
         for objective in self.hypotheses.scored:
             name = objective.name
-            scores = _scaled(objective, behavior.scores[name])
+            binary = name in behavior.binary
+            scores = objective.scaled(behavior.scores[name])
             finite = scores.isfinite()
-            all_finite = bool(finite.all())
-            counts = tally(scores if all_finite else scores[finite], binary=name in behavior.binary)
-            self.add((where, "counts", name), counts)
-            self.add((where, "nonfinite", name), torch.tensor(behavior.n) - finite.sum())
+            self.sums.add((where, "counts", name), tally(scores[finite], binary=binary))
+            self.sums.add((where, "nonfinite", name), behavior.n - finite.sum())
             if name in behavior.uniform_scores:
-                self.add((where, "uniform", name), _scaled(objective, behavior.uniform_scores[name]).sum())
+                self.sums.add((where, "uniform", name), objective.scaled(behavior.uniform_scores[name]).sum())
             elif name in behavior.prescribed:
-                self.add((where, "prescribed", name), behavior.prescribed[name].sum(0))
+                self.sums.add((where, "prescribed", name), behavior.prescribed[name].sum(0))
             if name in behavior.oracle_scores:
-                self.add((where, "oracle", name), _scaled(objective, behavior.oracle_scores[name]).sum())
+                self.sums.add((where, "oracle", name), objective.scaled(behavior.oracle_scores[name]).sum())
             if objective is self.hypotheses.base:
                 for group, members in behavior.groups.items():
-                    of_group = tally(scores[members & finite], binary=name in behavior.binary)
-                    self.add((where, "group", group), of_group)
+                    self.sums.add((where, "group", group), tally(scores[members & finite], binary=binary))
                 if behavior.ids is not None:
-                    self.paired_scores.setdefault(where, []).append((behavior.ids, scores))
+                    self.paired.add((where,), [(behavior.ids, scores)])
         self._update_outer_distance(behavior)
 
-    def merge(self, other: Measure) -> None:
-        """Add what another instance accumulated."""
-        super().merge(other)
-        if isinstance(other, ObjectiveGap):
-            for where, rows in other.paired_scores.items():
-                self.paired_scores.setdefault(where, []).extend(rows)
-
-    def compute(self, stamp: Stamp, found: Sequence[Finding]) -> list[Finding]:
-        """The findings of the look, per distribution in the order listed."""
-        findings: list[Finding] = []
-        for where in stamp.roles:
+    def findings(self, look: Look) -> list[Finding]:
+        """The findings of the look, by distribution in the order listed."""
+        found: list[Finding] = []
+        for where in look.roles:
             for objective in self.hypotheses.scored:
-                findings += self._scores(stamp, where, objective)
-            findings += self._groups(stamp, where)
+                found += self._scores(look, where, objective)
+            found += self._groups(look, where)
             if self.hypotheses.intended is not None:
-                findings += self._distances(stamp, where, self.hypotheses.intended)
-            if stamp.roles[where] == "shifted":
-                findings.append(self._gap(stamp, where))
-        return findings
+                found += self._distances(look, where, self.hypotheses.intended)
+            if look.roles[where] == "shifted":
+                found.append(self._gap(look, where))
+        return found
 
     def competence(self, where: str, objective: Objective) -> Competence:
         """Competence at an objective on a distribution, over the items with a finite score."""
-        name = objective.name
-        low, high = objective.bounds
-        n = int(self.sums[where, "n"])
+        name, n = objective.name, int(self.sums[where, "n"])
         if objective.chance is not None:
-            chance = (objective.chance - low) / (high - low)
+            chance = objective.scaled(objective.chance)
         elif (where, "uniform", name) in self.sums:
             chance = float(self.sums[where, "uniform", name]) / n
         else:
@@ -84,90 +79,61 @@ class ObjectiveGap(Measure):
         if (where, "oracle", name) in self.sums:
             ceiling = float(self.sums[where, "oracle", name]) / n
         else:
-            ceiling = (objective.ceiling - low) / (high - low)
-        return Competence(Mean(tuple(self.sums[where, "counts", name].tolist())), chance, ceiling)
+            ceiling = objective.scaled(objective.ceiling)
+        return Competence(Mean(self.sums.counts((where, "counts", name))), chance, ceiling)
 
-    def _scores(self, stamp: Stamp, where: str, objective: Objective) -> list[Finding]:
+    def _scores(self, look: Look, where: str, objective: Objective) -> list[Finding]:
+        name, (low, high) = objective.name, objective.bounds
         competence = self.competence(where, objective)
-        nonfinite = int(self.sums[where, "nonfinite", objective.name])
-        low, high = objective.bounds
-        withheld = {"nonfinite": nonfinite, "reason": f"{nonfinite} items have no finite score"}
-        if nonfinite or competence.mean.n == 0:
-            score, score_limits = None, None
-        else:
-            score = low + (high - low) * competence.mean.value
-            a, b = competence.mean.limits(LEVEL)
-            score_limits = (low + (high - low) * a, low + (high - low) * b)
-        scored = self.finding(
-            stamp,
-            where,
-            "score",
-            "score",
-            value=score,
-            limits=score_limits,
-            n=competence.n,
-            objective=objective.name,
-            detail={"bounds": [low, high], **(withheld if nonfinite else {})},
-        )
-        estimate = competence if score is not None and competence.exists else None
-        detail = competence.record()
+        nonfinite = int(self.sums[where, "nonfinite", name])
+        withheld: dict[str, Any] = {}
         if nonfinite:
-            detail |= withheld
-        elif estimate is None:
-            detail["reason"] = "an output that does not look at the input already scores the ceiling"
-        competent = self._estimated(
-            stamp, where, "competence", "competence", estimate, competence.n, objective.name, None, detail
-        )
-        return [scored, competent]
+            withheld = {"nonfinite": nonfinite, "reason": f"{nonfinite} items have no finite score"}
+        known = not nonfinite and competence.n > 0
+        mean = competence.mean
+        score = tuple(low + (high - low) * x for x in (mean.value, *mean.limits(LEVEL))) if known else None
+        detail = withheld
+        if not withheld and not (known and competence.exists):
+            detail = {"reason": "an output that does not look at the input already scores the ceiling"}
+        estimate = competence if known and competence.exists else None
+        n = competence.n
+        about = {"n": n, "objective": name}
+        return [
+            self.finding(
+                look, where, "score", "score", shown=score, detail={"bounds": [low, high], **withheld}, **about
+            ),
+            self.finding(look, where, "competence", "competence", estimate, detail=detail, **about),
+        ]
 
-    def _groups(self, stamp: Stamp, where: str) -> list[Finding]:
+    def _groups(self, look: Look, where: str) -> list[Finding]:
         base = self.hypotheses.base
-        whole = self.competence(where, base)
-        findings = []
+        whole, found = self.competence(where, base), []
         for key in sorted(key for key in self.sums if key[:2] == (where, "group")):
-            group = Competence(Mean(tuple(self.sums[key].tolist())), whole.chance, whole.ceiling)
-            exists = group.exists and not self.sums[where, "nonfinite", base.name]
-            estimate = group if exists else None
-            findings.append(
-                self._estimated(
-                    stamp,
-                    where,
-                    "competence",
-                    "competence",
-                    estimate,
-                    group.n,
-                    base.name,
-                    key[2],
-                    group.record(),
-                )
-            )
-        return findings
+            group = Competence(Mean(self.sums.counts(key)), whole.chance, whole.ceiling)
+            known = group.exists and not self.sums[where, "nonfinite", base.name]
+            about = {"n": group.n, "objective": base.name, "group": key[2]}
+            found.append(self.finding(look, where, "competence", "competence", group if known else None, **about))
+        return found
 
-    def _gap(self, stamp: Stamp, where: str) -> Finding:
-        base = self.hypotheses.base
-        gap = Gap(self.competence(stamp.reference, base), self.competence(where, base))
+    def _gap(self, look: Look, where: str) -> Finding:
+        base, reference = self.hypotheses.base, look.reference
+        gap = Gap(self.competence(reference, base), self.competence(where, base))
         estimate: Estimate | None = gap
-        detail: dict[str, Any] = {**stamp.plan, "weights": stamp.weights}
-        nonfinite = sum(int(self.sums[w, "nonfinite", base.name]) for w in (stamp.reference, where))
+        detail: dict[str, Any] = {**look.recorded_plan, "weights": look.weights}
+        nonfinite = sum(int(self.sums[w, "nonfinite", base.name]) for w in (reference, where))
         if nonfinite or not (gap.reference.exists and gap.shifted.exists):
             estimate = None
             detail["reason"] = f"{nonfinite} items have no finite score" if nonfinite else "competence does not exist"
-        elif (pairs := self._pairs(stamp.reference, where)) is not None:
-            estimate = paired = paired_gap(*pairs, gap)
-            detail["paired"] = paired.record()
-        return self._estimated(stamp, where, "gap", "competence", estimate, gap.n, base.name, None, detail)
+        elif (pairs := self._pairs(reference, where)) is not None:
+            estimate = paired_gap(*pairs, gap)
+        about = {"n": gap.n, "objective": base.name, "detail": detail}
+        return self.finding(look, where, "gap", "competence", estimate, **about)
 
     def _pairs(self, reference: str, where: str) -> tuple[Tensor, Tensor] | None:
         """Base scores of the same items on both distributions, or None where they are not the same items."""
-        if reference not in self.paired_scores or where not in self.paired_scores:
+        if (reference,) not in self.paired or (where,) not in self.paired:
             return None
-        sorted_rows = []
-        for name in (reference, where):
-            ids = torch.cat([ids for ids, _ in self.paired_scores[name]])
-            scores = torch.cat([scores for _, scores in self.paired_scores[name]])
-            order = ids.argsort()
-            sorted_rows.append((ids[order], scores[order]))
-        (reference_ids, reference_scores), (ids, scores) = sorted_rows
+        (reference_ids, reference_scores), (ids, scores) = self.paired[reference,], self.paired[where,]
         return (reference_scores, scores) if torch.equal(reference_ids, ids) else None
 
     def _update_outer_distance(self, behavior: Behavior) -> None:
@@ -178,73 +144,33 @@ class ObjectiveGap(Measure):
         by_base, wanted = behavior.prescribed[base.name], behavior.prescribed[intended.name]
         some = by_base.any(1)
         served = wanted.gather(1, by_base.to(torch.uint8).argmax(1, keepdim=True))[:, 0]
-        self.add((behavior.distribution, "outer"), tally(served[some].double(), binary=True))
+        self.sums.add((behavior.distribution, "outer"), tally(served[some].double(), binary=True))
 
-    def _distances(self, stamp: Stamp, where: str, intended: Objective) -> list[Finding]:
+    def _distances(self, look: Look, where: str, intended: Objective) -> list[Finding]:
         """Each distance is a regret: what is lost by one objective when behavior serves another."""
-        kappa_base = self.competence(where, self.hypotheses.base)
-        kappa_intended = self.competence(where, intended)
-        base_name, intended_name = self.hypotheses.base.name, intended.name
-        found: dict[str, tuple[Competence | None, str]] = {
-            "inner": (None if self.sums[where, "nonfinite", base_name] else kappa_base, base_name),
-            "reward_result": (
-                None if self.sums[where, "nonfinite", intended_name] else kappa_intended,
-                intended_name,
-            ),
-            "outer": (None, intended_name),
+        by_base, by_intended = (self.competence(where, o) for o in (self.hypotheses.base, intended))
+        kappas: dict[str, tuple[Competence, str]] = {
+            "inner": (by_base, self.hypotheses.base.name),
+            "reward_result": (by_intended, intended.name),
+        }
+        known = {
+            name: (kappa, objective)
+            for name, (kappa, objective) in kappas.items()
+            if not self.sums[where, "nonfinite", objective]
         }
         if (where, "outer") in self.sums:
-            by_base = Mean(tuple(self.sums[where, "outer"].tolist()))
-            found["outer"] = (
-                Competence(by_base, kappa_intended.chance, kappa_intended.ceiling),
-                intended_name,
-            )
-        findings = []
-        for name, (kappa, objective) in found.items():
-            known = kappa is not None and kappa.exists
-            value = 1 - kappa.value if kappa is not None and known else None
-            bounds = limits(kappa, LEVEL) if kappa is not None and known else None
-            findings.append(
-                self.finding(
-                    stamp,
-                    where,
-                    f"{name}_distance",
-                    "competence",
-                    value=value,
-                    limits=None if bounds is None else (1 - bounds[1], 1 - bounds[0]),
-                    n=0 if kappa is None else kappa.n,
-                    objective=objective,
-                )
-            )
-        return findings
-
-    def _estimated(
-        self,
-        stamp: Stamp,
-        where: str,
-        quantity: str,
-        unit: str,
-        estimate: Estimate | None,
-        n: int,
-        objective: str,
-        group: str | None,
-        detail: dict[str, Any],
-    ) -> Finding:
-        return self.finding(
-            stamp,
-            where,
-            quantity,
-            unit,
-            value=None if estimate is None else estimate.value,
-            limits=None if estimate is None else limits(estimate, LEVEL),
-            n=n,
-            objective=objective,
-            group=group,
-            detail=detail,
-        )
+            mean = Mean(self.sums.counts((where, "outer")))
+            known["outer"] = (Competence(mean, by_intended.chance, by_intended.ceiling), intended.name)
+        found = []
+        for name in ("inner", "reward_result", "outer"):
+            kappa, objective = known.get(name, (None, kappas.get(name, (None, intended.name))[1]))
+            shown = regret(kappa) if kappa is not None and kappa.exists else None
+            about = {"shown": shown, "n": 0 if kappa is None else kappa.n, "objective": objective}
+            found.append(self.finding(look, where, f"{name}_distance", "competence", **about))
+        return found
 
 
-def _scaled(objective: Objective, scores: Tensor) -> Tensor:
-    """Scores on [0, 1] by the objective's bounds."""
-    low, high = objective.bounds
-    return scores if (low, high) == (0, 1) else (scores - low) / (high - low)
+def regret(competence: Competence) -> tuple[float, float, float]:
+    """``1 - kappa`` with its limits: what is lost between chance and the ceiling."""
+    low, high = limits(competence, LEVEL)
+    return 1 - competence.value, 1 - high, 1 - low

@@ -1,17 +1,19 @@
-"""Which of base and a proxy do episodes serve? Items have conflict items instead, see ``capability.py``."""
+"""Which of base and a proxy do episodes serve? Items have conflict items instead, see ``proxy_pursued.py``."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-from lightning_mesa.checks.episodes import EpisodeMeasure, known
-from lightning_mesa.checks.measure import LEVEL, Stamp
+from lightning_mesa.checks.conflict import Conflict
+from lightning_mesa.checks.episodes import EpisodeCheck, known
+from lightning_mesa.checks.look import LEVEL, Look
 from lightning_mesa.records import Finding
 from lightning_mesa.stats.competence import Competence, Gap, limits, paired_gap
+from lightning_mesa.stats.intervals import share_of
 
 
-class Preference(EpisodeMeasure):
+class Preference(EpisodeCheck):
     """How episodes are decided between base and each proxy.
 
     Where both score 0 or 1, an episode is decided if one of them is served and the other is not, and preference is the
@@ -20,68 +22,55 @@ class Preference(EpisodeMeasure):
     """
 
     name = "preference"
+    metrics = {"preference": "preference/{objective}", "conflict": None, "joint_conflict": "conflict/{follower}"}
 
-    def compute(self, stamp: Stamp, found: Sequence[Finding]) -> list[Finding]:
-        """The findings of the look, per distribution in the order listed."""
-        findings: list[Finding] = []
-        competences = {
-            (f.distribution, f.objective): Competence.from_record(f.detail) if f.value is not None else None
-            for f in found
-            if f.quantity == "competence" and f.group is None
-        }
-        base = self.hypotheses.base.name
-        for where in stamp.roles:
-            scores, served = self.scored(where), self.served(where)
-            if not scores:
+    def findings(self, look: Look) -> list[Finding]:
+        """The findings of the look, by distribution in the order listed."""
+        return [finding for where in look.roles for finding in self._of(look, where)]
+
+    def _of(self, look: Look, where: str) -> Iterator[Finding]:
+        scores, served, base = self.scored(where), self.served(where), self.hypotheses.base.name
+        if not scores:
+            return
+        proxies = [proxy.name for proxy in self.hypotheses.proxies]
+        binary = [proxy for proxy in proxies if {base, proxy} <= served.keys()]
+        for proxy in proxies:
+            if proxy in binary:
+                yield from self._decided(look, where, proxy, served, known(scores))
                 continue
-            binary = [proxy.name for proxy in self.hypotheses.proxies if {base, proxy.name} <= served.keys()]
-            for proxy in (proxy.name for proxy in self.hypotheses.proxies):
-                if proxy in binary:
-                    findings += self._decided(stamp, where, proxy, served, known(scores))
-                    continue
-                of_proxy, of_base = competences[where, proxy], competences[where, base]
-                difference = None
-                if of_proxy is not None and of_base is not None:
-                    difference = paired_gap(scores[proxy], scores[base], Gap(of_proxy, of_base))
-                findings.append(self._difference(stamp, where, proxy, difference, len(scores[base])))
-            if binary:
-                findings += self._jointly(stamp, where, binary, served, known(scores))
-        return findings
+            competences = look.by_objective("competence", where)
+            difference = None
+            if {proxy, base} <= competences.keys():
+                difference = paired_gap(scores[proxy], scores[base], Gap(competences[proxy], competences[base]))
+            yield self._difference(look, where, proxy, difference, len(scores[base]))
+        if binary:
+            yield from self._jointly(look, where, binary, served, known(scores))
 
-    def _decided(self, stamp: Stamp, where: str, proxy: str, served: dict[str, Tensor], exists: bool) -> list[Finding]:
+    def _decided(self, look: Look, where: str, proxy: str, served: dict[str, Tensor], exists: bool) -> list[Finding]:
         by_base, by_proxy = served[self.hypotheses.base.name], served[proxy]
         n, base_only, proxy_only = len(by_base), int((by_base & ~by_proxy).sum()), int((by_proxy & ~by_base).sum())
         decided = base_only + proxy_only
-        detail = {"base": base_only, "proxy": proxy_only, "neither": n - decided, "of": "episodes"}
+        conflict = Conflict.decided(base_only, proxy_only, n - decided, "episodes")
+        preference = share_of(proxy_only, decided) if exists else None
         return [
-            self.share(stamp, where, "conflict", proxy_only, n, objective=proxy, known=exists, detail=detail),
-            self.share(stamp, where, "preference", proxy_only, decided, objective=proxy, known=exists),
+            self.finding(look, where, "conflict", "share", conflict, objective=proxy, withheld=not exists),
+            self.finding(look, where, "preference", "share", preference, n=decided, objective=proxy),
         ]
 
     def _jointly(
-        self, stamp: Stamp, where: str, proxies: list[str], served: dict[str, Tensor], exists: bool
-    ) -> list[Finding]:
+        self, look: Look, where: str, proxies: list[str], served: dict[str, Tensor], exists: bool
+    ) -> Iterator[Finding]:
         base = self.hypotheses.base.name
         any_proxy = torch.stack([served[name] for name in proxies]).any(0)
         followed = {base: served[base] & ~any_proxy} | {name: served[name] & ~served[base] for name in proxies}
         neither = ~torch.stack(list(followed.values())).any(0)
-        return [
-            self.share(stamp, where, "joint_conflict", int(by.sum()), len(by), objective=follower, known=exists)
-            for follower, by in [*followed.items(), (None, neither)]
-        ]
+        for follower, by in [*followed.items(), (None, neither)]:
+            share = share_of(int(by.sum()), len(by)) if exists else None
+            yield self.finding(look, where, "joint_conflict", "share", share, n=len(by), objective=follower)
 
-    def _difference(self, stamp: Stamp, where: str, proxy: str, difference: Competence | None, n: int) -> Finding:
-        if difference is None:
-            return self.finding(stamp, where, "preference", "share", value=None, limits=None, n=n, objective=proxy)
-        low, high = limits(difference, LEVEL)
-        return self.finding(
-            stamp,
-            where,
-            "preference",
-            "share",
-            value=(1 + difference.value) / 2,
-            limits=((1 + low) / 2, (1 + high) / 2),
-            n=n,
-            objective=proxy,
-            detail={"difference": difference.record()},
-        )
+    def _difference(self, look: Look, where: str, proxy: str, difference: Competence | None, n: int) -> Finding:
+        shown = None
+        if difference is not None:
+            value, low, high = (difference.value, *limits(difference, LEVEL))
+            shown = ((1 + value) / 2, (1 + low) / 2, (1 + high) / 2)
+        return self.finding(look, where, "preference", "share", difference, shown=shown, n=n, objective=proxy)

@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lightning_mesa.checks.measure import LEVEL, Measure, Stamp
-from lightning_mesa.objectives.hypotheses import Hypotheses
-from lightning_mesa.records import Behavior, Features, Finding
-from lightning_mesa.stats.competence import Best, Competence, Gap, best_constant, limits, paired_gap
+from lightning_mesa.checks.check import Check
+from lightning_mesa.checks.look import Look
+from lightning_mesa.checks.states import Notes, Rows
+from lightning_mesa.records import Behavior, Finding
+from lightning_mesa.stats.competence import Best, Competence, Gap, best_constant, paired_gap
 from lightning_mesa.stats.intervals import Mean, tally
 from lightning_mesa.stats.splits import one_half
 
@@ -18,7 +19,7 @@ RIDGE = 0.1
 """Penalty of the readout, per item, on standardised features."""
 
 
-class Readout(Measure):
+class Readout(Check):
     """How much better base is read out of the model's features than out of those of an untrained copy.
 
     The items are cut in two; a linear readout of the choice that base prescribes is fitted on one half and scored on
@@ -28,66 +29,39 @@ class Readout(Measure):
     """
 
     name = "readout"
-
-    def __init__(self, hypotheses: Hypotheses) -> None:
-        super().__init__(hypotheses)
-        self.features: dict[str, list[tuple[Tensor, Features, Tensor]]] = {}  # items, features, prescribed choices
-        self.reasons: dict[str, str] = {}
+    needs = ("features",)
+    metrics = {"readout": "readout"}
+    features: Rows
+    reasons: Notes
 
     def update(self, behavior: Behavior) -> None:
         """Add one batch."""
-        where, features = behavior.distribution, behavior.features
+        where, features = (behavior.distribution,), behavior.features
         if isinstance(features, str):
-            self.reasons[where] = features
+            self.reasons.add(where, features)
         elif features is not None:
             n = len(features.model)
             prescribed = behavior.prescribed[self.hypotheses.base.name][:n]
-            self.features.setdefault(where, []).append((behavior.items[:n], features, prescribed))
+            self.features.add(where, [(behavior.items[:n], features.model, features.untrained, prescribed)])
 
-    def merge(self, other: Measure) -> None:
-        """Add what another instance accumulated."""
-        super().merge(other)
-        if isinstance(other, Readout):
-            self.reasons |= other.reasons
-            for where, parts in other.features.items():
-                self.features.setdefault(where, []).extend(parts)
-
-    def compute(self, stamp: Stamp, found: Sequence[Finding]) -> list[Finding]:
+    def findings(self, look: Look) -> list[Finding]:
         """One finding per shifted distribution of which features were asked for."""
-        return [
-            self._readout(stamp, where) for where in stamp.shifted if where in self.features or where in self.reasons
-        ]
+        seen = [where for where in look.shifted if (where,) in self.features or (where,) in self.reasons]
+        return [self._readout(look, where) for where in seen]
 
-    def _readout(self, stamp: Stamp, where: str) -> Finding:
-        parts = self.features.get(where, [])
-        n = sum(len(items) for items, _, _ in parts)
-        reason = self.reasons.get(where)
+    def _readout(self, look: Look, where: str) -> Finding:
+        n, reason = 0, self.reasons.get((where,))
         folds: list[Competence] = []
-        if reason is None:
-            items = torch.cat([items for items, _, _ in parts])
-            order = items.argsort()  # sums over items do not depend on who has read them
-            prescribed = torch.cat([prescribed for _, _, prescribed in parts])[order]
-            sides = [
-                torch.cat([f.model for _, f, _ in parts])[order],
-                torch.cat([f.untrained for _, f, _ in parts])[order],
-            ]
-            reason = _unfit(prescribed, sides)
-            half = one_half(items[order])
-            folds = [] if reason else [*_folds(prescribed.int().argmax(1), half, prescribed.shape[1], sides)]
-            if not reason and len(folds) < 2:
-                reason = "one half of the items has a single prescribed choice"
+        if (where,) in self.features:
+            items, *sides, prescribed = self.features[where,]
+            n, reason = len(items), reason or _unfit(prescribed, sides)
+            if reason is None:
+                folds = [*_folds(prescribed.int().argmax(1), one_half(items), prescribed.shape[1], sides)]
+        if reason is None and len(folds) < 2:
+            reason = "one half of the items has a single prescribed choice"
         known = Best(folds) if reason is None else None
-        return self.finding(
-            stamp,
-            where,
-            "readout",
-            "competence",
-            value=None if known is None else known.value,
-            limits=None if known is None else limits(known, LEVEL),
-            n=n,
-            objective=self.hypotheses.base.name,
-            detail={"no_readout": reason} if known is None else {"folds": [fold.record() for fold in folds]},
-        )
+        about = {"n": n, "objective": look.base, "detail": {} if reason is None else {"no_readout": reason}}
+        return self.finding(look, where, "readout", "competence", known, **about)
 
 
 def _unfit(prescribed: Tensor, sides: Sequence[Tensor]) -> str | None:

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
+from lightning_mesa.checks import Look
 from lightning_mesa.errors import ConfigurationError, MesaWarning
 from lightning_mesa.judge.alarm import Alarm, Judgement
 from lightning_mesa.judge.scores_csv import read_scores
 from lightning_mesa.records import SCHEMA, Finding, Role
-from lightning_mesa.report.journal import findings_of, numbered_records
+from lightning_mesa.report.journal import Reader, numbered_records
 
 _JUDGED = ("competence", "capability", "gap", "conflict")
 """Quantities that every look of a run has."""
@@ -72,7 +73,7 @@ def judge_again(recording: Recording, alarm: Alarm, looks: int | None) -> list[J
     judgements = []
     for look in recording.looks:
         try:
-            judgements.append(alarm.judge(look))
+            judgements.append(alarm.judge(Look.of(look)))
         except (ArithmeticError, AttributeError, LookupError, StopIteration, TypeError, ValueError) as error:
             raise ConfigurationError(
                 f"the look at step {look[0].step} cannot be judged, its findings are not those that a monitor writes "
@@ -121,21 +122,27 @@ def _journal(path: Path) -> Recording:
 
 
 def _findings(path: Path) -> Iterator[Finding]:
+    reader = Reader()
     for line, record in numbered_records(path):
         where = f"{path}, line {line}"
         if not isinstance(record, dict):
             raise ConfigurationError(f"{where} is no finding: it must be a JSON object.")
         if "signature" in record and "quantity" not in record:
             raise ConfigurationError(f"{where} is an alert: pass the findings.jsonl beside it.")
-        if record.get("schema") != SCHEMA:
+        if record.get("schema") not in range(1, SCHEMA + 1):
             raise ConfigurationError(
                 f"{where} has the schema version {record.get('schema')!r}, and this version of lightning-mesa reads "
-                f"{SCHEMA}: install the version that wrote the file."
+                f"1 to {SCHEMA}: install the version that wrote the file."
             )
         try:
-            (finding,) = findings_of([record])
+            finding = reader.finding(record)
         except TypeError as error:
             raise ConfigurationError(f"{where} is no finding: {str(error).partition('() ')[2] or error}.") from error
+        except (ArithmeticError, AttributeError, LookupError, ValueError) as error:
+            raise ConfigurationError(
+                f"{where} cannot be judged, its estimate is not what a monitor writes ({type(error).__name__}: "
+                f"{error}): remove the lines of its look, or restore the file."
+            ) from error
         if finding.role not in (*get_args(Role), "internals"):
             raise ConfigurationError(
                 f"{where}: the role {finding.role!r} is not known; it must be {', '.join(get_args(Role))} or internals."

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
+from lightning_mesa.checks.look import Look
 from lightning_mesa.checks.means import Kind, MeanScore, findings_of_means
-from lightning_mesa.checks.measure import Stamp
 from lightning_mesa.errors import ConfigurationError, MesaWarning
 from lightning_mesa.records import Finding, Role
 from lightning_mesa.stats.competence import Competence
@@ -231,6 +231,7 @@ def _check_look(path: Path, step: int, look: Mapping[tuple[str, str], Row], refe
 def _findings(look: Mapping[tuple[str, str], Row], order: Iterable[str]) -> list[Finding]:
     rows = list(look.values())
     roles = {row.distribution: row.role for row in rows}
-    stamp = Stamp(rows[0].step, 0, {where: roles[where] for where in order if where in roles})  # the file has no epoch
+    base = next(row.objective for row in rows if row.kind == "base")
+    stamp = Look(rows[0].step, 0, base, {where: roles[where] for where in order if where in roles})  # no epoch is known
     scores = [MeanScore(row.distribution, row.objective, row.kind, row.bounds, row.competence) for row in rows]
     return findings_of_means(scores, stamp, "scores_csv")

@@ -220,10 +220,23 @@ class SpendingTest(SequentialTest):
         if not 0 <= p_value <= 1:
             raise ConfigurationError(f"a p-value lies in [0, 1], not {p_value}; use 1 where nothing was measured.")
         self.look += passed
-        level = self.alpha * self.weight(self.look, passed)
-        log_evidence = -math.log(p_value) if p_value > 0 else math.inf
-        threshold = -math.log(level) if level > 0 else math.inf
-        return Decision(log_evidence, threshold, p_value <= level and level > 0, self.look)
+        return spend(p_value, self.alpha, self.look, self.looks, passed)
+
+
+def spend(p_value: float, alpha: float, look: int, looks: int | None, passed: int = 1) -> Decision:
+    """Compare a p-value with the part of the level that its look may spend.
+
+    Args:
+        p_value: Valid on its own.
+        alpha: Level for the whole run.
+        look: Number of the look, from 1.
+        looks: Number of looks planned, or None.
+        passed: How many looks have been due since the last one taken, this one included.
+    """
+    level = alpha * spending_weight(look, looks, passed)
+    log_evidence = -math.log(p_value) if p_value > 0 else math.inf
+    threshold = -math.log(level) if level > 0 else math.inf
+    return Decision(log_evidence, threshold, p_value <= level and level > 0, look)
 
 
 def holm(p_values: list[float]) -> list[float]:

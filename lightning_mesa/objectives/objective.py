@@ -116,6 +116,11 @@ class Objective(ABC):
         """
         return None
 
+    def scaled(self, score: Any) -> Any:
+        """A score, or a tensor of scores, on [0, 1] by the objective's bounds."""
+        low, high = self.bounds
+        return (score - low) / (high - low)
+
     def _check_levels(self) -> None:
         """Refuse bounds, ceiling or chance that do not fit together."""
         low, high = self.bounds

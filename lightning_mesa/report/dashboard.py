@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lightning_mesa.checks import Check, Look
 from lightning_mesa.judge.alarm import Judgement
 from lightning_mesa.objectives.hypotheses import Hypotheses
-from lightning_mesa.records import Alert, Finding
-from lightning_mesa.report import journal, publish, tensorboard
+from lightning_mesa.records import Alert
+from lightning_mesa.report import journal, metrics, tensorboard
 from lightning_mesa.report.sinks import Sink, Sinks, to_log
 
 JOURNALS = ("findings.jsonl", "alerts.jsonl")
@@ -19,15 +20,17 @@ class Dashboard:
     Args:
         name: The monitor's name.
         hypotheses: The listed objectives.
+        checks: The checks, which name what they find.
         sinks: The user's sinks of alerts.
 
     Attributes:
         values: The last published values by metric name.
     """
 
-    def __init__(self, name: str, hypotheses: Hypotheses, sinks: Sinks) -> None:
+    def __init__(self, name: str, hypotheses: Hypotheses, checks: Sequence[Check], sinks: Sinks) -> None:
         self.name = name
         self.hypotheses = hypotheses
+        self.checks = checks
         self.sinks = sinks
         self.values: dict[str, float] = {}
         self._written: frozenset[journal.Identity] = frozenset()
@@ -46,7 +49,7 @@ class Dashboard:
             folder: Where the journal is, or None.
             step: Step of the last look that the checkpoint knows.
         """
-        publish.to_callback_metrics(trainer, self.values)
+        metrics.to_callback_metrics(trainer, self.values)
         if folder is not None:
             self._written = frozenset().union(*(journal.written_after(folder / file, step) for file in JOURNALS))
 
@@ -54,7 +57,7 @@ class Dashboard:
         self,
         trainer: Any,
         folder: Path | None,
-        findings: Sequence[Finding],
+        look: Look,
         judgement: Judgement,
         step: int,
         extra: dict[str, float],
@@ -64,27 +67,27 @@ class Dashboard:
         Args:
             trainer: The trainer.
             folder: Where the journal is, or None to keep none.
-            findings: The look's findings.
+            look: The look, with all its findings.
             judgement: What the alarm says of them.
             step: The loggers' x axis.
             extra: Metrics about the monitor itself.
         """
         if not self.values:
-            self._lay_out(trainer, findings)
-        current = publish.metrics(self.name, findings, judgement) | extra
+            self._lay_out(trainer, look)
+        current = metrics.of_look(self.name, look, judgement, self.checks) | extra
         self.values |= current
-        publish.to_callback_metrics(trainer, current)
-        publish.to_loggers(trainer, current, step)
+        metrics.to_callback_metrics(trainer, current)
+        metrics.to_loggers(trainer, current, step)
         if folder is not None and trainer.is_global_zero:
-            new = [f for f in findings if journal.identity(vars(f)) not in self._written]
+            new = [f for f in look.findings if journal.identity(vars(f)) not in self._written]
             journal.append(folder / "findings.jsonl", new)
         if trainer.is_global_zero:
             self._send(trainer, folder, judgement, step)
 
     def write_disabled(self, trainer: Any, step: int) -> None:
         """Say that the monitor is off after an error."""
-        publish.to_callback_metrics(trainer, {f"{self.name}/disabled": 1.0})
-        publish.to_loggers(trainer, {f"{self.name}/disabled": 1.0}, step)
+        metrics.to_callback_metrics(trainer, {f"{self.name}/disabled": 1.0})
+        metrics.to_loggers(trainer, {f"{self.name}/disabled": 1.0}, step)
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -112,14 +115,9 @@ class Dashboard:
             else:
                 self.sinks.send(alert, built_in)
 
-    def _lay_out(self, trainer: Any, findings: Sequence[Finding]) -> None:
-        roles = {finding.distribution: finding.role for finding in findings}
-        reference = next(where for where, role in roles.items() if role == "reference")
-        shifted = [where for where, role in roles.items() if role == "shifted"]
+    def _lay_out(self, trainer: Any, look: Look) -> None:
         objectives = [objective.name for objective in self.hypotheses.all]
-        weighed = [
-            (f.distribution, str(f.objective)) for f in findings if f.quantity == "behavioral" and f.role == "shifted"
-        ]
-        margins = [f for f in findings if f.quantity == "margin" and f.group is not None]
+        weighed = [(f.distribution, str(f.objective)) for f in look.found("behavioral") if f.role == "shifted"]
+        margins = [f for f in look.found("margin") if f.group is not None]
         probed = list(dict.fromkeys((str(f.group), str(f.objective)) for f in margins))
-        tensorboard.add_layout(trainer, self.name, reference, shifted, objectives, weighed, probed)
+        tensorboard.add_layout(trainer, self.name, look.reference, look.shifted, objectives, weighed, probed)

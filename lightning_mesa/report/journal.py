@@ -3,12 +3,16 @@
 import json
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from lightning_mesa.checks.conflict import Conflict
 from lightning_mesa.errors import MesaWarning
 from lightning_mesa.records import Alert, Finding
+from lightning_mesa.stats.competence import Best, Competence, Gap
+from lightning_mesa.stats.intervals import BoundedMean, Estimate, Mean
 
 Identity: TypeAlias = tuple[object, ...]
 
@@ -55,7 +59,46 @@ def append(path: Path, records: Iterable[Finding | Alert]) -> None:
 
 def json_line(record: Finding | Alert) -> str:
     """A record as one line of a journal."""
-    return json.dumps(vars(record), default=_plain, allow_nan=False)
+    plain = dict(vars(record))
+    if isinstance(record, Finding):
+        plain |= {"detail": dict(record.detail), "estimate": recorded(record.estimate)}
+    return json.dumps(plain, allow_nan=False)
+
+
+def recorded(estimate: Estimate | None) -> dict[str, Any] | None:
+    """Plain values of an estimate, from which :func:`estimate_of` makes it again."""
+    match estimate:
+        case None:
+            return None
+        case Conflict(base=base, proxy=proxy, neither=neither, of=of):
+            return {"base": base, "proxy": proxy, "neither": neither, "of": of}
+        case Mean(counts=counts):
+            return {"counts": list(counts)}
+        case BoundedMean(value=mean, n=n):
+            return {"mean": mean, "n": n}
+        case Competence(mean=mean, chance=chance, ceiling=ceiling):
+            return {**(recorded(mean) or {}), "chance": chance, "ceiling": ceiling}
+        case Gap(reference=reference, shifted=shifted):
+            return {"reference": recorded(reference), "shifted": recorded(shifted)}
+        case Best(competences=competences):
+            return {"best": [recorded(competence) for competence in competences]}
+    raise TypeError(f"{type(estimate).__name__}: a finding holds an estimate of lightning_mesa.stats.")
+
+
+def estimate_of(record: Mapping[str, Any]) -> Any:
+    """The estimate whose plain values these are.
+
+    Raises:
+        KeyError: If they are not those of an estimate.
+    """
+    if "proxy" in record:
+        return Conflict.decided(record["base"], record["proxy"], record["neither"], record.get("of", "items"))
+    if "best" in record:
+        return Best([estimate_of(competence) for competence in record["best"]])
+    if "reference" in record:
+        return Gap(estimate_of(record["reference"]), estimate_of(record["shifted"]))
+    mean = Mean(tuple(record["counts"])) if "counts" in record else BoundedMean(record["mean"], record["n"])
+    return Competence(mean, record["chance"], record["ceiling"]) if "chance" in record else mean
 
 
 def read_journal(path: str | Path) -> list[dict[str, Any]]:
@@ -86,11 +129,64 @@ def numbered_records(path: str | Path) -> Iterator[tuple[int, Any]]:
 
 
 def findings_of(records: Iterable[Mapping[str, Any]]) -> list[Finding]:
-    """Findings again from what :func:`read_journal` gave."""
-    return [Finding(**record) for record in records]
+    """Findings again from what :func:`read_journal` gave, of either schema.
+
+    Raises:
+        TypeError: If a record lacks what a finding has.
+        KeyError: If an estimate cannot be made again.
+    """
+    reader = Reader()
+    return [reader.finding(record) for record in records]
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return dict(value)
-    raise TypeError(f"{type(value).__name__} in a record: records hold plain values")
+class Reader:
+    """Makes findings again from the records of a journal, in the order of the file.
+
+    Journals of schema 1 have no estimates. Their counts are spread over ``detail``, and those of a gap or a capability
+    are those of competences that stand before it.
+    """
+
+    def __init__(self) -> None:
+        self._reference = ""
+        self._competences: dict[tuple[str, str | None], Competence | None] = {}
+
+    def finding(self, record: Mapping[str, Any]) -> Finding:
+        """The finding of a record.
+
+        Raises:
+            TypeError: If it lacks what a finding has.
+            KeyError: If its estimate cannot be made again.
+        """
+        if record.get("schema") != 1:
+            estimate = record.get("estimate")
+            return Finding(**{**record, "estimate": None if estimate is None else estimate_of(estimate)})
+        found = Finding(**record)
+        if found.role == "reference" and not self._reference:
+            self._reference = found.distribution
+        estimate = self._estimate(found)
+        if found.quantity == "competence" and found.group is None:
+            self._competences[found.distribution, found.objective] = estimate
+        return replace(found, estimate=estimate)
+
+    def _estimate(self, f: Finding) -> Any:
+        here, detail = (f.distribution, f.objective), f.detail
+        if f.role == "internals":
+            return estimate_of(detail["estimate"]) if "estimate" in detail else None
+        if f.quantity == "conflict":
+            return estimate_of(detail)
+        if f.value is None:
+            return None
+        if f.quantity in ("competence", "slice", "cue_difference"):
+            return estimate_of(detail)
+        if f.quantity == "gap":
+            reference, shifted = self._competences[self._reference, f.objective], self._competences[here]
+            unpaired = None if reference is None or shifted is None else Gap(reference, shifted)
+            return estimate_of(detail["paired"]) if "paired" in detail else unpaired
+        if f.quantity == "capability":
+            listed = [self._competences[f.distribution, name] for name in detail.get("objectives", ())]
+            return estimate_of(detail) if detail["rule"] == "any" else Best([one for one in listed if one is not None])
+        if f.quantity == "preference" and "difference" in detail:
+            return estimate_of(detail["difference"])
+        if f.quantity == "extremal_excess":
+            return estimate_of({"reference": detail["here"], "shifted": detail["reference"]})
+        return estimate_of({"best": detail["folds"]}) if f.quantity == "readout" else None

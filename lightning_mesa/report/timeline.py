@@ -2,24 +2,24 @@
 
 from collections.abc import Sequence
 
+from lightning_mesa.checks import Look
 from lightning_mesa.judge.alarm import Judgement
 from lightning_mesa.records import Alert, Finding
 from lightning_mesa.report.summary import aligned, with_limits
 
-LEGEND = (
-    "columns of signatures: log10 of the level over the p-value; from 0 on, the null is rejected if the gate is open"
-)
+LEGEND = "columns of checks: log10 of the level over the p-value; from 0 on, the null is rejected if the gate is open"
 
 
-def timeline(looks: Sequence[Sequence[Finding]], judgements: Sequence[Judgement]) -> str:
+def timeline(recorded: Sequence[Sequence[Finding]], judgements: Sequence[Judgement]) -> str:
     """A table with one line a look, then the alerts, then the verdict on the run.
 
     Args:
-        looks: The findings of each look.
+        recorded: The findings of each look.
         judgements: The alarm's judgement of each.
     """
-    roles = {f.distribution: f.role for look in looks for f in look if f.role != "internals"}
-    tested = {where: _signatures(where, judgements) for where in roles}
+    looks = [Look.of(findings) for findings in recorded]
+    roles = {where: role for look in looks for where, role in look.roles.items()}
+    tested = {where: _tested(where, judgements) for where in roles}
     titles, header = ["", ""], ["step", "gate"]
     for where, role in roles.items():
         columns = [*(("regime", "gap [95 %]") if role == "shifted" else ()), "capability [95 %]", *tested[where]]
@@ -27,13 +27,15 @@ def timeline(looks: Sequence[Sequence[Finding]], judgements: Sequence[Judgement]
         header += columns
     rows = [[*titles, ""], [*header, "raised"]]
     for look, judgement in zip(looks, judgements, strict=True):
-        row = [str(look[0].step), "open" if judgement.gate_open else "closed"]
+        row = [str(look.step), "open" if judgement.gate_open else "closed"]
         for where, role in roles.items():
-            found = {f.quantity: f for f in look if f.distribution == where and f.group is None}
             if role == "shifted":
-                row += [_regime(where, judgement), _number(found.get("gap"))]
-            evidence = [judgement.evidence.get((where, signature)) for signature in tested[where]]
-            row += [_number(found.get("capability")), *("" if e is None else f"{e:+.1f}" for e in evidence)]
+                row += [_regime(where, judgement), _number(look.finding_of("gap", where))]
+            evidence = [judgement.evidence.get((where, name)) for name in tested[where]]
+            row += [
+                _number(look.finding_of("capability", where)),
+                *("" if e is None else f"{e:+.1f}" for e in evidence),
+            ]
         rows.append([*row, "; ".join(f"{alert.severity.upper()} {_named(alert)}" for alert in judgement.alerts)])
     lines = [*aligned(rows), LEGEND, ""]
     alerts = [alert for judgement in judgements for alert in judgement.alerts]
@@ -41,11 +43,11 @@ def timeline(looks: Sequence[Sequence[Finding]], judgements: Sequence[Judgement]
     if not alerts:
         lines.append("no alerts")
     run = judgements[-1].run
-    return "\n".join([*lines, "", f"the run, at its last look (step {looks[-1][0].step}): {run.regime} ({run.reason})"])
+    return "\n".join([*lines, "", f"the run, at its last look (step {looks[-1].step}): {run.regime} ({run.reason})"])
 
 
-def _signatures(where: str, judgements: Sequence[Judgement]) -> list[str]:
-    """Signatures tested on a distribution at any look."""
+def _tested(where: str, judgements: Sequence[Judgement]) -> list[str]:
+    """Names of the checks tested on a distribution at any look."""
     return list(dict.fromkeys(name for judgement in judgements for place, name in judgement.evidence if place == where))
 
 

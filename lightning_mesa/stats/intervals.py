@@ -205,6 +205,11 @@ class Mean:
         return torch.linspace(0, 1, len(self.counts), dtype=torch.float64)[there], counts[there]
 
 
+def share_of(count: int, n: int) -> Mean | None:
+    """The share that ``count`` of n items have; None without items."""
+    return Mean((float(n - count), float(count))) if n else None
+
+
 @dataclass(frozen=True)
 class BoundedMean:
     """The mean of n independent scores in [0, 1] of which nothing else is known, not even whether they are binary.

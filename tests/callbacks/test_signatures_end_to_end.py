@@ -2,10 +2,10 @@
 
 import pytest
 import torch
+from lightning_mesa.checks.signatures import Signature, Test
 
 import toy
 from lightning_mesa import Alarm, ScoreFunction
-from lightning_mesa.checks.signatures import Signature, Test
 from lightning_mesa.stats.nulls import AtLeast
 
 

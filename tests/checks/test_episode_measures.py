@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 import torch
+from lightning_mesa.checks.signatures import ObjectiveLost, ProxyPursued, Thresholds
 
 from drawing.preference import draw, placed_of
 from lightning_mesa import EpisodeReturn, Reached
 from lightning_mesa.checks import MEASURES, Stamp
 from lightning_mesa.checks.look import Look
-from lightning_mesa.checks.signatures import ObjectiveLost, ProxyPursued, Thresholds
 from lightning_mesa.objectives.hypotheses import Hypotheses
 from lightning_mesa.records import Behavior, Finding
 from lightning_mesa.stats.intervals import Mean

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_signatures import look
-
 from lightning_mesa.checks.internals import HiddenObjective, MesaObjective
 from lightning_mesa.checks.signatures import ProxyPursued, Thresholds
+from test_signatures import look
+
 from lightning_mesa.judge.alarm import Alarm
 from lightning_mesa.probes.controls import mean_difference, mean_share
 from lightning_mesa.probes.ladder import Internals, Rung, climb

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
+from lightning_mesa.checks.signatures import BaseLost, CapabilityFailure, ObjectiveLost, ProxyPursued, Thresholds
 from torch.nn import functional
 
 from lightning_mesa.checks import MEASURES, Stamp
 from lightning_mesa.checks.look import Look
-from lightning_mesa.checks.signatures import BaseLost, CapabilityFailure, ObjectiveLost, ProxyPursued, Thresholds
 from lightning_mesa.objectives.hypotheses import Hypotheses
 from lightning_mesa.objectives.matches import Matches
 from lightning_mesa.records import Behavior

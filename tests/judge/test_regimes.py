@@ -1,11 +1,11 @@
 from dataclasses import replace
 
 import pytest
+from lightning_mesa.checks.registry import SIGNATURES
+from lightning_mesa.checks.signatures import Thresholds
 from test_signatures import look
 
 from lightning_mesa.checks.look import Conflict, Directedness
-from lightning_mesa.checks.registry import SIGNATURES
-from lightning_mesa.checks.signatures import Thresholds
 from lightning_mesa.judge.regimes import Regime, classify, of_run
 from lightning_mesa.judge.sequential import holm
 from lightning_mesa.records import Verdict

@@ -30,7 +30,7 @@ def alert(**fields):
 class Apprise:
     """What we use of apprise's class of that name."""
 
-    sent: list = []  # noqa: RUF012
+    sent: list = []
     accepts = True
 
     def __init__(self):
