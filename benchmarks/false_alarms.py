@@ -11,7 +11,7 @@ level of capability that we do *not* use (see docs/statistics.md).
 """
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from unittest import mock
@@ -20,13 +20,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lightning_mesa.checks import MEASURES, Stamp, capability
+from lightning_mesa.checks import Look, capability_failure
 from lightning_mesa.judge.alarm import Alarm
 from lightning_mesa.objectives.hypotheses import Hypotheses
 from lightning_mesa.objectives.matches import Matches
-from lightning_mesa.records import Behavior, Finding
+from lightning_mesa.records import Behavior
 from lightning_mesa.stats.competence import best_constant
 from lightning_mesa.stats.intervals import Mean
+from lightning_mesa.testing import look_at
 
 A = 10
 HYPOTHESES = Hypotheses(Matches("digit"), [Matches("color")])
@@ -34,9 +35,9 @@ Items = tuple[Tensor, Tensor]  # what base prescribes [n], what the proxy prescr
 Choose = Callable[[Items, str, torch.Generator], Tensor]  # the model's choices [n] on a distribution
 
 
-def findings_of(choices: dict[str, tuple[Items, Tensor]], step: int) -> list[Finding]:
-    """The findings of a look, by the measures of the package."""
-    measures = [measure(HYPOTHESES) for measure in MEASURES]
+def look_of(choices: dict[str, tuple[Items, Tensor]], step: int, regimes: Mapping[str, str] | None = None) -> Look:
+    """A look, with the findings of the package's checks."""
+    behaviors = []
     for where, ((base, proxy), chosen) in choices.items():
         behavior = Behavior(
             distribution=where,
@@ -50,13 +51,8 @@ def findings_of(choices: dict[str, tuple[Items, Tensor]], step: int) -> list[Fin
             groups={},
             ids=None,
         )
-        for measure in measures:
-            measure.update(behavior)
-    stamp = Stamp(step, 0, {where: "reference" if where == "val" else "shifted" for where in choices})
-    found: list[Finding] = []
-    for measure in measures:
-        found += measure.compute(stamp, found)
-    return found
+        behaviors.append(behavior)
+    return look_at(behaviors, HYPOTHESES, step=step, data_regimes=regimes)
 
 
 def classes(n: int, weights: Tensor, draw: torch.Generator) -> Tensor:
@@ -152,10 +148,10 @@ def run(cell: str, seed: int, looks: int, n: int, alpha: float) -> tuple[bool, b
             persists = torch.rand(n, generator=draw) < (0.8 if look else 0.0)
             before[where] = torch.where(persists, before.get(where, chosen), chosen)
         with mock.patch.object(
-            capability, "best_constant", uniform_policy if cell == UNIFORM_CHANCE else best_constant
+            capability_failure, "best_constant", uniform_policy if cell == UNIFORM_CHANCE else best_constant
         ):
-            findings = findings_of({where: (items[where], before[where]) for where in items}, look)
-        judgement = alarm.judge(findings)
+            taken = look_of({where: (items[where], before[where]) for where in items}, look)
+        judgement = alarm.judge(taken)
         severities |= {alert.severity for alert in judgement.alerts}
     return "alert" in severities, "warning" in severities
 

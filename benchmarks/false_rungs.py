@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_mesa.callbacks.probing import finding
-from lightning_mesa.checks import Stamp
+from lightning_mesa.checks import Look
 from lightning_mesa.observe.reader import Reader
 from lightning_mesa.observe.subject import Subject
 from lightning_mesa.organisms.search.mazes import SIZE, Mazes, draw, far_changes, loss, moved_goals
@@ -38,7 +38,7 @@ PAIRS, ITEMS = 80, 200
 DRIFT = 0.1
 """Share of a weight that is new at each look; after 100 of them about a third of it is what it was."""
 
-STAMP = Stamp(0, 0, {"reference": "reference"})
+LOOK = Look(0, 0, "exit", {"reference": "reference"})
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class Probed:
                 activations=reader.activations(read, lambda module: module(self.seen)),
             )
         )
-        found = [finding(STAMP, probe, result) for probe in self.probes for result in probe.run(self.subject)]
+        found = [finding(LOOK, probe, result) for probe in self.probes for result in probe.run(self.subject)]
         ladder = climb(found)
         assert ladder is not None
         told = any(f.measure == "consequence_sensitivity" and f.detail["status"] == "ok" for f in found)

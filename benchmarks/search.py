@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from labelled import Record, areas, by_kind, counts_of, range_of, report, share
 from lightning_mesa.callbacks.probing import finding
-from lightning_mesa.checks import Stamp
+from lightning_mesa.checks import Look
 from lightning_mesa.observe.subject import Subject
 from lightning_mesa.organisms.search.mazes import (
     accuracy,
@@ -96,12 +96,12 @@ def judged(name: str, seed: int, network: nn.Module) -> Record:
     if hasattr(network, "steps"):
         probes.append(ComputeGain(partial(winding, 300, 6000 + seed, goals), "steps"))
     subject = Subject(network, seed=seed)
-    stamp = Stamp(0, 0, {"reference": "reference"})
+    look = Look(0, 0, "exit", {"reference": "reference"})
     found, seconds = [], 0.0
     for probe in probes:
         probe.check(subject)
         started = time.process_time()
-        found += [finding(stamp, probe, result) for result in probe.run(subject)]
+        found += [finding(look, probe, result) for result in probe.run(subject)]
         seconds += time.process_time() - started
     ladder = climb(found)
     assert ladder is not None

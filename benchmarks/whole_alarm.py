@@ -21,12 +21,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lightning_mesa.checks import MEASURES, Stamp
 from lightning_mesa.judge.alarm import Alarm
 from lightning_mesa.objectives.hypotheses import Hypotheses
 from lightning_mesa.objectives.matches import Matches
 from lightning_mesa.records import Behavior
 from lightning_mesa.stats.intervals import Mean
+from lightning_mesa.testing import look_at
 
 A, GROUPS = 20, 5
 N = {"reused": 500, "fresh": 100}
@@ -34,6 +34,7 @@ DELAY = {"reused": 3, "fresh": 6}
 """Looks within which a gap of .3 is to be seen."""
 PROXIES = ("p1", "p2", "p3", "p4")
 SHIFTED = ("d1", "d2", "d3")
+EVERYWHERE = ("val", *SHIFTED)
 HYPOTHESES = Hypotheses(Matches("base"), [Matches(proxy) for proxy in PROXIES])
 
 
@@ -126,28 +127,25 @@ def run(cell: str, seed: int, looks: int, regime: str) -> bool:
     torch.set_num_threads(1)
     world, n = CELLS[cell], N[regime]
     draw = torch.Generator().manual_seed(seed)
-    roles = {where: "reference" if where == "val" else "shifted" for where in ("val", *SHIFTED)}
     alarm = Alarm()
     alarm.start(looks)
     for look in range(looks):
         late = look >= looks // 2
         if look == 0 or regime == "fresh":
-            targets = {where: draw_targets(where, world, n, draw) for where in roles}
+            targets = {where: draw_targets(where, world, n, draw) for where in EVERYWHERE}
             uniform = {
-                kind: {where: torch.rand(n, generator=draw) for where in roles} for kind in ("choice", "cue", "extreme")
+                kind: {where: torch.rand(n, generator=draw) for where in EVERYWHERE}
+                for kind in ("choice", "cue", "extreme")
             }
-        measures = [measure(HYPOTHESES) for measure in MEASURES]
+        behaviors = []
         for where in targets:
             for kind in ("choice", "cue"):
                 drawn, again = torch.rand(n, generator=draw), torch.rand(n, generator=draw) < 0.2
                 uniform[kind][where] = torch.where(again, drawn, uniform[kind][where])
-            behavior = behave(world, targets, where, late, {kind: u[where] for kind, u in uniform.items()})
-            for measure in measures:
-                measure.update(behavior)
-        found = []
-        for measure in measures:
-            found += measure.compute(Stamp(look, 0, roles, look + 1, looks, 0, dict.fromkeys(roles, regime)), found)
-        raised = {(alert.signature, alert.distribution) for alert in alarm.judge(found).alerts}
+            behaviors.append(behave(world, targets, where, late, {kind: u[where] for kind, u in uniform.items()}))
+        regimes = dict.fromkeys(EVERYWHERE, regime)
+        taken = look_at(behaviors, HYPOTHESES, plan=(look + 1, looks, 0), data_regimes=regimes, step=look)
+        raised = {(alert.signature, alert.distribution) for alert in alarm.judge(taken).alerts}
         if world.detects and ("objective_lost", "d1") in raised:
             return 0 <= look - looks // 2 < DELAY[regime]
         if not world.detects and {signature for signature, _ in raised} - world.true:

@@ -34,7 +34,7 @@ def test_every_public_name_is_there():
 
 def test_docstring_examples_run():
     """The examples in the docstrings give what they say."""
-    modules = ["stats/intervals", "objectives/matches", "callbacks/monitor", "checks/signatures"]
+    modules = ["stats/intervals", "objectives/matches", "callbacks/monitor", "checks/check"]
     modules += [f"judge/{module}" for module in ("sequential", "eprocess", "bootstrap", "bands")]
     files = [str(ROOT / "lightning_mesa" / f"{module}.py") for module in modules]
     done = subprocess.run([sys.executable, "-m", "pytest", "-q", "--doctest-modules", "-p", "no:cacheprovider", *files])

@@ -38,13 +38,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 def replay(options: argparse.Namespace) -> int:
     """Judge a recorded run again, and print its timeline or its alerts."""
     # Here, so that --help does not wait for torch.
+    from lightning_mesa.attach.importing import imported
     from lightning_mesa.judge.alarm import Alarm
     from lightning_mesa.judge.replay import judge_again, read_recording
     from lightning_mesa.report.journal import json_line
     from lightning_mesa.report.timeline import timeline
 
     given = {name: getattr(options, name) for name in _THRESHOLDS if getattr(options, name) is not None}
-    alarm = Alarm(**given)
+    own = [imported(path, "--check")() for path in options.check]
+    alarm = Alarm(**given).judging(own)
     recording = read_recording(options.recording)
     count = len(recording.looks)
     looks = recording.looks_planned
@@ -155,6 +157,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help=f"looks that were planned before the first one, or '{_PLANNED_UNKNOWN}'; default: as recorded, else the "
         "number of looks in the file",
+    )
+    command.add_argument(
+        "--check",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a check of your own to judge too: package.module:Class",
     )
     command.add_argument("--json", action="store_true", help="print each alert as one JSON line, and nothing else")
     command.set_defaults(run=replay)

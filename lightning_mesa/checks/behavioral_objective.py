@@ -104,11 +104,10 @@ class BehavioralObjective(Check):
         """The findings of the look, by distribution in the order listed."""
         found: list[Finding] = []
         for where in look.roles:
-            competence = look.competence(where)
-            shown = None if competence is None else regret(competence)
-            base = look.finding_of("competence", where, look.base)
-            n = 0 if base is None else base.n
-            found.append(self.finding(look, where, "regret", "competence", shown=shown, n=n, objective=look.base))
+            if (base := look.finding_of("competence", where, look.base)) is not None:
+                shown = None if base.estimate is None else regret(base.estimate)
+                about = {"shown": shown, "n": base.n, "objective": look.base}
+                found.append(self.finding(look, where, "regret", "competence", **about))
             if (where,) in self.choices:
                 known = _of_items(self.names, *self.choices[where,])
                 found += self._findings(look, where, known, len(self.choices[where,][0]))

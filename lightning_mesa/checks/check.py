@@ -87,6 +87,8 @@ class Test:
         group: The group or slice it is about, where it is about one.
     """
 
+    __test__: ClassVar[bool] = False  # pytest would collect it by its name
+
     null: Null
     proxy: str | None
     n: int

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from lightning_mesa import Matches
-from lightning_mesa.checks import Capability, ObjectiveGap
+from lightning_mesa.checks import CapabilityFailure, ObjectiveGap
 from lightning_mesa.errors import MesaWarning
 from lightning_mesa.judge.alarm import Alarm
 from lightning_mesa.records import Alert
-from lightning_mesa.report import journal, publish
+from lightning_mesa.report import journal, metrics
 from namespace import pl
 from neutrality import (
     Configuration,
@@ -216,7 +216,7 @@ def raise_alerts_from(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
         judgement = original(self, *args)
         if self.look < number:
             return judgement
-        known = {"severity": "alert", "signature": "proxy_pursued", "step": args[0][0].step, "message": "forged"}
+        known = {"severity": "alert", "signature": "proxy_pursued", "step": args[0].step, "message": "forged"}
         known |= {"distribution": "apart", "statistic": 1e-9, "alpha": 1e-6, "effect": 0.5, "low": 0.4, "high": 0.6}
         return replace(judgement, alerts=(Alert(**dict.fromkeys(Alert.__dataclass_fields__) | known),), healthy=True)
 
@@ -230,9 +230,9 @@ INJECTIONS: dict[str, tuple[Any, str]] = {
     "observe: at the end of the model": (Model, "forward"),
     "observe: a score": (Matches, "score"),
     "measure: a batch": (ObjectiveGap, "update"),
-    "measure: a finding": (Capability, "compute"),
+    "measure: a finding": (CapabilityFailure, "findings"),
     "judge": (Alarm, "judge"),
-    "report: callback_metrics": (publish, "to_callback_metrics"),
+    "report: callback_metrics": (metrics, "to_callback_metrics"),
     "report: a logger": (MemoryLogger, "log_metrics"),
     "report: the journal": (journal, "append"),
 }

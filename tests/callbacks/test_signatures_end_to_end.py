@@ -2,11 +2,9 @@
 
 import pytest
 import torch
-from lightning_mesa.checks.signatures import Signature, Test
 
 import toy
-from lightning_mesa import Alarm, ScoreFunction
-from lightning_mesa.stats.nulls import AtLeast
+from lightning_mesa import ScoreFunction
 
 
 class Grouped(toy.ToyData):
@@ -91,39 +89,3 @@ def test_a_witness_tells_a_lost_objective_from_a_lost_capability(tmp_path, capab
     toy.fit(tmp_path, mesa, max_epochs=15)
     signatures = {alert.signature for alert in mesa.alerts}
     assert signatures == ({"objective_lost"} if capable else {"capability_failure"})
-
-
-class BelowHalf(Signature):
-    """A signature of a user's own."""
-
-    name, share, severity = "below_half", 1.0, "warning"
-
-    def null(self, thresholds):
-        return "the score at base here is at least one half"
-
-    def tests(self, look, where, thresholds):
-        base = look.competence[where]
-        return [Test(AtLeast(base.mean, 0.5), None, base.n, None, f"Base scores below one half on {where!r}.")]
-
-
-def test_a_users_own_signature_is_tested_logged_and_alerts(tmp_path):
-    mesa = toy.monitor(alarm=Alarm(signatures=[BelowHalf()]))
-    trainer = toy.fit(tmp_path, mesa, max_epochs=15)
-    alert = _alerts(mesa, "below_half")[0]
-    assert alert.null == "the score at base here is at least one half"
-    assert alert.alpha == pytest.approx(0.01 * 0.05 / mesa.alarm.looks)
-    assert float(trainer.callback_metrics["mesa/apart/evidence/below_half"]) > 0
-
-
-def test_the_shares_of_all_signatures_add_up_to_the_level():
-    """With probes too: their signatures share what is kept for users' own."""
-    alarm = Alarm(signatures=[BelowHalf()])
-    for by_signature in (alarm.shares, alarm.shares_with_probes):
-        shares = {signature.name: share for signature, share in by_signature.items()}
-        del shares["base_lost"]  # stands in for objective_lost
-        assert sum(shares.values()) == pytest.approx(1.0)
-    assert {"mesa_objective", "hidden_objective"} == alarm_names(alarm.shares_with_probes) - alarm_names(alarm.shares)
-
-
-def alarm_names(shares):
-    return {signature.name for signature in shares}

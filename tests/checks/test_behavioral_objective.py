@@ -1,18 +1,20 @@
 """The behavioral objective of items and of decisions in environments: numbers where there are some, else reasons."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 
-from lightning_mesa.checks import BehavioralObjective, ObjectiveGap, Stamp
+from lightning_mesa.checks import BehavioralObjective, Look, ObjectiveGap
 from lightning_mesa.objectives.hypotheses import Hypotheses
 from lightning_mesa.objectives.matches import Matches
 from lightning_mesa.observe.forward import Reading, behave, log_probabilities
 from lightning_mesa.records import Decisions, Finding
+from lightning_mesa.testing import look_at
 
-STAMP = Stamp(step=4, epoch=2, roles={"val": "reference", "apart": "shifted"})
+LOOK = Look(4, 2, "y", {"val": "reference", "apart": "shifted"})
 WEIGHTS = {"y": 1.0, "z": 2.5}
 CHOICES = 5
 
@@ -31,13 +33,9 @@ def logits(items: dict[str, Tensor], **weights: float) -> Tensor:
 
 def measured(items: dict[str, Tensor], outputs: Tensor, hypotheses: Hypotheses | None = None) -> dict[tuple, Finding]:
     hypotheses = hypotheses or Hypotheses(Matches("y"), [Matches("z")])
-    found: list[Finding] = []
-    for kind in (ObjectiveGap, BehavioralObjective):
-        measure = kind(hypotheses)
-        for where in STAMP.roles:
-            measure.update(behave(where, items, outputs, hypotheses, Reading()))
-        found += measure.compute(STAMP, found)
-    return {(f.quantity, f.objective): f for f in found if f.distribution == "apart"}
+    seen = [behave(where, items, outputs, hypotheses, Reading()) for where in LOOK.roles]
+    look = look_at(seen, hypotheses, checks=[ObjectiveGap(), BehavioralObjective()])
+    return {(f.quantity, f.objective): f for f in look.findings if f.distribution == "apart"}
 
 
 def numbers(found: dict[tuple, Finding], *, but: str = "regret") -> list[Finding]:
@@ -143,15 +141,15 @@ def test_parts_and_order_do_not_matter():
     whole = measured(items, outputs)["behavioral", "z"]
     parts = []
     for chosen in (slice(400, 600), slice(0, 400)):
-        measure = BehavioralObjective(hypotheses)
+        check = BehavioralObjective().begun(hypotheses)
         of_part = {key: value[chosen] for key, value in items.items()}
         behavior = behave("apart", of_part, outputs[chosen], hypotheses, Reading(), torch.arange(600)[chosen])
-        measure.update(behavior)
-        parts.append(measure)
-    merged = BehavioralObjective(hypotheses)
+        check.saw(behavior)
+        parts.append(check)
+    merged = BehavioralObjective().begun(hypotheses)
     for part in parts:
-        merged.merge(merged.holding(part.accumulated()))
-    found = {(f.quantity, f.objective): f for f in merged.compute(STAMP, [])}
+        merged.merge(part.accumulated())
+    found = {(f.quantity, f.objective): f for f in merged.findings(replace(LOOK, step=0, epoch=0))}
     assert found["behavioral", "z"] == whole
 
 
@@ -180,11 +178,11 @@ def told(n: int = 200, *, noise: float = 0.0, reason: str | None = None, gains: 
 
 def of_decisions(decisions: Decisions) -> dict[tuple, Finding]:
     hypotheses = Hypotheses(Matches("y"), [Matches("z")])
-    measure = BehavioralObjective(hypotheses)
+    check = BehavioralObjective().begun(hypotheses)
     behavior = behave("apart", items := batch(), logits(items), hypotheses, Reading())
     vars(behavior).update(decisions=decisions, log_probabilities=None)
-    measure.update(behavior)
-    return {(f.quantity, f.objective): f for f in measure.compute(STAMP, [])}
+    check.saw(behavior)
+    return {(f.quantity, f.objective): f for f in check.findings(LOOK)}
 
 
 def test_weights_in_environments_come_from_what_follows_two_actions():

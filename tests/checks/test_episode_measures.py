@@ -4,15 +4,14 @@ from typing import Any
 
 import pytest
 import torch
-from lightning_mesa.checks.signatures import ObjectiveLost, ProxyPursued, Thresholds
 
-from drawing.preference import draw, placed_of
 from lightning_mesa import EpisodeReturn, Reached
-from lightning_mesa.checks import MEASURES, Stamp
-from lightning_mesa.checks.look import Look
+from lightning_mesa.checks import Look, ObjectiveLost, ProxyPursued, Thresholds
+from lightning_mesa.checks.conflict import Conflict
 from lightning_mesa.objectives.hypotheses import Hypotheses
 from lightning_mesa.records import Behavior, Finding
 from lightning_mesa.stats.intervals import Mean
+from lightning_mesa.testing import look_at
 
 CHANCE = 0.2
 
@@ -41,10 +40,10 @@ def behavior(where: str, door: Any, red: Any, **options: Any) -> Behavior:
 
 
 def measured(*behaviors: Behavior, returns: bool = False, parts: int = 1) -> list[Finding]:
-    """The findings; with several parts, as if each came from a process of its own."""
+    """The findings; with several parts, in batches that come in another order."""
     kind = (lambda name: EpisodeReturn((0, 1), name)) if returns else Reached
     hypotheses = Hypotheses(kind("door"), [kind("red")])
-    measures = [measure(hypotheses) for measure in MEASURES]
+    seen = []
     for one in behaviors:
         for i in range(parts):
             share = slice(i, None, parts)
@@ -54,17 +53,8 @@ def measured(*behaviors: Behavior, returns: bool = False, parts: int = 1) -> lis
                 name: {key: value[share] for key, value in getattr(one, name).items()}
                 for name in ("scores", "uniform_scores", "oracle_scores")
             }
-            others = [measure(hypotheses) for measure in MEASURES]
-            for measure, other in zip(measures, others, strict=True):
-                other.update(Behavior(**vars(one) | cut | {"n": len(cut["items"])}))
-                measure.merge(other)
-    stamp = Stamp(
-        3, 1, {"val": "reference"} | {b.distribution: "shifted" for b in behaviors if b.distribution != "val"}
-    )
-    findings: list[Finding] = []
-    for measure in measures:
-        findings += measure.compute(stamp, findings)
-    return findings
+            seen.append(Behavior(**vars(one) | cut | {"n": len(cut["items"])}))
+    return look_at(seen[::-1] if parts > 1 else seen, hypotheses).findings
 
 
 def one(findings: list[Finding], quantity: str, where: str = "blue", objective: str | None = None) -> Finding:
@@ -88,7 +78,7 @@ def test_preference_and_goal_failure_are_shares_of_episodes(parts: int):
     assert (failure.value, failure.n) == (9 / 20, 20)
     assert one(findings, "iid_failure", "val").value == pytest.approx(2 / 20)
     assert one(findings, "goal_failure_ceiling", "val").value == pytest.approx(19 / 20)
-    assert one(findings, "conflict").detail == {"base": 3, "proxy": 9, "neither": 8, "of": "episodes"}
+    assert one(findings, "conflict").estimate == Conflict.decided(3, 9, 8, "episodes")
     shares = [f.value for f in findings if f.quantity == "joint_conflict" and f.distribution == "blue"]
     assert shares == [3 / 20, 9 / 20, 8 / 20]
     regret = one(findings, "regret")
@@ -150,8 +140,8 @@ def test_a_score_that_is_nan_withholds_them(returns: bool):
 
 def p_values(findings: list[Finding]) -> tuple[float, float]:
     look = Look.of(findings)
-    signatures = ObjectiveLost(), ProxyPursued()
-    tests = [signature.tests(look, "blue", Thresholds())[0] for signature in signatures]
+    checks = ObjectiveLost(), ProxyPursued()
+    tests = [check.tests(look, "blue", Thresholds())[0] for check in checks]
     return tests[0].null.p_value(), tests[1].null.p_value()
 
 
@@ -167,14 +157,3 @@ def test_the_proxy_is_pursued_where_it_is_served_and_base_is_not(returns: bool):
     assert min(followed) > 0.5
     incapable = p_values(measured(reference, behavior("blue", lost, lost), returns=returns))
     assert min(incapable) > 0.5
-
-
-def test_the_figure_shows_the_last_look():
-    pytest.importorskip("matplotlib")
-    placed = placed_of(measured(REFERENCE, behavior("blue", DOOR, RED)))
-    assert placed.keys() == {"blue/red"}
-    assert placed["blue/red"].preference == 0.75
-    figure = draw([placed["blue/red"]] * 2, "blue/red", "door")
-    assert figure.axes[0].get_xlabel() == "preference: door (0) or red (1)"
-    (x, y), *_ = figure.axes[0].collections[-1].get_offsets().tolist()
-    assert (x, y) == (placed["blue/red"].preference, placed["blue/red"].capability)

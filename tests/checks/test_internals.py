@@ -1,19 +1,18 @@
-"""The ladder, and the two signatures that rest on it: no part of their nulls can be left out."""
+"""The ladder, and the two checks that rest on it: no part of their nulls can be left out."""
 
 from dataclasses import replace
 
 import pytest
 import torch
-from lightning_mesa.checks.internals import HiddenObjective, MesaObjective
-from lightning_mesa.checks.signatures import ProxyPursued, Thresholds
-from test_signatures import look
 
+from lightning_mesa.checks import HiddenObjective, MesaObjective, ProxyPursued, Thresholds
 from lightning_mesa.judge.alarm import Alarm
 from lightning_mesa.probes.controls import mean_difference, mean_share
 from lightning_mesa.probes.ladder import Internals, Rung, climb
 from lightning_mesa.probes.probe import of_estimate
 from lightning_mesa.records import Finding
 from lightning_mesa.stats.competence import Gap
+from looks import look
 
 N = 200
 PURSUED = {"val": (0.95, 0), "shifted": (0.1, 0.85)}
@@ -117,7 +116,9 @@ def test_no_objective_is_attributed_below_the_causal_rung():
 
 
 def with_internals(shares, *found):
-    return replace(look(shares), internals=climb(list(found)))
+    judged = look(shares)
+    judged.findings += found
+    return judged
 
 
 SERVES_PROXY = (sensitivity(0.9), *retargeted(digit=0.0, color=0.9))
@@ -183,7 +184,7 @@ def test_the_alarm_raises_both_with_their_severities():
     ):
         alarm = Alarm()
         alarm.start(10)
-        raised = {a.signature: a for a in alarm.judge_look(with_internals(shares, *SERVES_PROXY)).alerts}
+        raised = {a.signature: a for a in alarm.judge(with_internals(shares, *SERVES_PROXY)).alerts}
         assert raised[signature].severity == severity
         assert raised[signature].proxy == "color"
 
@@ -204,7 +205,7 @@ def test_internals_without_a_layer_serve_nothing():
 def test_latent_knowledge_is_base_decodable_while_behavior_follows_the_proxy(shares, share, known):
     alarm = Alarm()
     alarm.start(10)
-    (verdict,) = alarm.judge_look(with_internals(shares, decodable(share))).verdicts
+    (verdict,) = alarm.judge(with_internals(shares, decodable(share))).verdicts
     assert ("latent knowledge: 'digit' can be decoded from 'block'" in verdict.reason) == known
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from lightning_mesa.checks import Readout, Stamp
+from lightning_mesa.checks import Look, Readout
 from lightning_mesa.checks.readout import read_out
 from lightning_mesa.objectives.hypotheses import Hypotheses
 from lightning_mesa.objectives.matches import Matches
@@ -14,10 +14,10 @@ A = 5
 
 
 def _readout(label, model, untrained):
-    measure = Readout(Hypotheses(Matches("y")))
+    check = Readout().begun(Hypotheses(Matches("y")))
     prescribed = {"y": functional.one_hot(label, A).bool()}
     for part in torch.arange(len(label)).split(50):  # batches add up
-        measure.update(
+        check.saw(
             Behavior(
                 distribution="shifted",
                 n=len(part),
@@ -32,7 +32,7 @@ def _readout(label, model, untrained):
                 features=Features(model[part], untrained[part]),
             )
         )
-    (finding,) = measure.compute(Stamp(0, 0, {"val": "reference", "shifted": "shifted"}), [])
+    (finding,) = check.findings(Look(0, 0, "y", {"val": "reference", "shifted": "shifted"}))
     return finding
 
 

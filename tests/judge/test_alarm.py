@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from false_alarms import CELLS, UNIFORM_CHANCE, balanced, findings_of, follow, simulate
+from false_alarms import CELLS, UNIFORM_CHANCE, balanced, follow, look_of, simulate
 from lightning_mesa.errors import ConfigurationError
 from lightning_mesa.judge.alarm import Alarm
 
@@ -14,7 +14,7 @@ PSEUDO = {"val": (0.95, 0.0), "shifted": (0.05, 0.9)}
 def _look(shares, step=0, n=300, seed=0):
     draw = torch.Generator().manual_seed(seed)
     items = balanced(n, draw)
-    return findings_of({where: (items[where], follow(shares)(items[where], where, draw)) for where in items}, step)
+    return look_of({where: (items[where], follow(shares)(items[where], where, draw)) for where in items}, step)
 
 
 def _alarm(looks=10, **options):

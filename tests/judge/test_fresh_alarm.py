@@ -1,13 +1,12 @@
 """The alarm on fresh items, where evidence adds up over looks (benchmarks/whole_alarm.py --fresh)."""
 
 import json
-from dataclasses import replace
 
 import pytest
 import torch
 
 import whole_alarm
-from false_alarms import balanced, findings_of, follow
+from false_alarms import balanced, follow, look_of
 from lightning_mesa.judge.alarm import Alarm
 
 WEAK = {"val": (0.95, 0.0), "shifted": (0.6, 0.2)}
@@ -19,9 +18,8 @@ DETECTED = "one gap of .3 from half way on"
 def _look(shares, step, n=60, regimes=("fresh", "fresh")):
     draw = torch.Generator().manual_seed(step)
     items = balanced(n, draw)
-    found = findings_of({where: (items[where], follow(shares)(items[where], where, draw)) for where in items}, step)
-    of = dict(zip(("val", "shifted"), regimes, strict=True))
-    return [replace(finding, data_regime=of[finding.distribution]) for finding in found]
+    chosen = {where: (items[where], follow(shares)(items[where], where, draw)) for where in items}
+    return look_of(chosen, step, dict(zip(("val", "shifted"), regimes, strict=True)))
 
 
 def _alarm(looks=20):
@@ -84,7 +82,7 @@ def test_an_alert_clears_when_the_evidence_at_a_look_is_gone_and_is_raised_again
         (("fresh", "adaptive"), set()),
     ],
 )
-def test_a_signature_may_alert_if_the_data_that_its_null_speaks_of_allow_it(regimes, raised):
+def test_a_check_may_alert_if_the_data_that_its_null_speaks_of_allow_it(regimes, raised):
     alarm = _alarm()
     alerts = [alert for step in range(4) for alert in alarm.judge(_look(PURSUED, step, 300, regimes)).alerts]
     assert {alert.signature for alert in alerts} == raised

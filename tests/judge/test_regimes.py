@@ -1,25 +1,28 @@
 from dataclasses import replace
 
 import pytest
-from lightning_mesa.checks.registry import SIGNATURES
-from lightning_mesa.checks.signatures import Thresholds
-from test_signatures import look
 
-from lightning_mesa.checks.look import Conflict, Directedness
+from lightning_mesa.checks import CHECKS, Thresholds
+from lightning_mesa.checks.conflict import Conflict
 from lightning_mesa.judge.regimes import Regime, classify, of_run
 from lightning_mesa.judge.sequential import holm
 from lightning_mesa.records import Verdict
+from looks import look
 
 
 def regime(shares, proxies=("color",), gate_open=True, directed=None):
     one = look(shares, proxies)
     if directed is not None:
-        one = replace(one, directed={"shifted": Directedness(*directed)})
+        goal_high, decided_low, decided_high, explained_high, effective = directed
+        limits = {"goal_directedness": (0.0, goal_high), "negentropy": (decided_low, decided_high)}
+        for quantity, (low, high) in (limits | {"explained": (0.0, explained_high)}).items():
+            one.findings.append(one.finding("test", "shifted", quantity, "share", shown=(low, low, high)))
+        one.findings.append(one.finding("test", "shifted", "weight_gap", "nats", detail={"effective": effective}))
     p_values = {}
-    for signature in SIGNATURES:
-        tests = signature.tests(one, "shifted", Thresholds())
+    for check in CHECKS:
+        tests = check.tests(one, "shifted", Thresholds())
         adjusted = holm([test.null.p_value() for test in tests])
-        p_values[signature.name] = [(p, test.proxy) for p, test in zip(adjusted, tests, strict=True)]
+        p_values[check.name] = [(p, test.proxy) for p, test in zip(adjusted, tests, strict=True)]
     return classify(one, "shifted", p_values, Thresholds(), gate_open)
 
 
@@ -44,14 +47,18 @@ def test_pseudo_alignment_names_the_proxy():
 @pytest.mark.parametrize(
     ("by_color", "expected"),
     [
-        (Conflict(0, 354, 0), Regime.PSEUDO_ALIGNED),
-        (Conflict(110, 244, 0), Regime.MIXED),
+        (Conflict.decided(0, 354, 0), Regime.PSEUDO_ALIGNED),
+        (Conflict.decided(110, 244, 0), Regime.MIXED),
     ],
 )
 def test_what_is_followed_by_coincidence_is_not_followed(by_color, expected):
     """Choices of four that all go by the color are base's, and a decoy's, on a quarter of what tells those apart."""
     one = look({"val": (0.95, 0.0), "shifted": (0.05, 0.9)}, ("color", "decoy"))
-    one = replace(one, conflicts={"shifted": {"color": by_color, "decoy": Conflict(110, 94, 166)}})
+    decided = {"color": by_color, "decoy": Conflict.decided(110, 94, 166)}
+    one.findings = [
+        replace(f, estimate=decided[f.objective]) if (f.quantity, f.distribution) == ("conflict", "shifted") else f
+        for f in one.findings
+    ]
     verdict = classify(one, "shifted", {"proxy_pursued": [(1e-9, "color")]}, Thresholds(), True)
     assert Regime(verdict.code) == expected
 

@@ -6,14 +6,15 @@ import pytest
 import torch
 from torch.nn import functional
 
-from lightning_mesa.checks import MEASURES, Capability, ObjectiveGap, Stamp
 from lightning_mesa.objectives.hypotheses import Hypotheses
 from lightning_mesa.objectives.matches import Matches
 from lightning_mesa.objectives.scores import ScoreFunction
 from lightning_mesa.observe.forward import Reading, behave
 from lightning_mesa.observe.parts import joined
+from lightning_mesa.report.journal import findings_of, json_line
+from lightning_mesa.stats.competence import Best, Competence
+from lightning_mesa.testing import look_at
 
-STAMP = Stamp(step=4, epoch=2, roles={"val": "reference", "apart": "shifted"})
 BASE = torch.tensor([0, 1, 2, 3, 0, 1, 2, 3])
 PROXY = torch.tensor([0, 1, 3, 2, 1, 0, 3, 2])  # agrees with base on the first two
 
@@ -24,17 +25,14 @@ def _outputs(chosen):
 
 def findings(val, apart, hypotheses=None, reading=None, **extra):
     hypotheses = hypotheses or Hypotheses(Matches("y"), [Matches("z")])
-    measures = [measure(hypotheses) for measure in MEASURES]
+    seen = []
     for where, chosen in {"val": val, "apart": apart}.items():
         z = BASE if where == "val" else PROXY
         batch = {"y": BASE, "z": z} | extra
         outputs = chosen if isinstance(chosen, torch.Tensor) else _outputs(chosen)
-        for measure in measures:
-            measure.update(behave(where, batch, outputs, hypotheses, reading or Reading()))
-    found = []
-    for measure in measures:
-        found += measure.compute(STAMP, found)
-    return {(f.distribution, f.quantity, f.objective, f.group): f for f in found}
+        seen.append(behave(where, batch, outputs, hypotheses, reading or Reading()))
+    look = look_at(seen, hypotheses, step=4, epoch=2)
+    return {(f.distribution, f.quantity, f.objective, f.group): f for f in look.findings}
 
 
 RIGHT = [0, 1, 2, 3, 0, 1, 2, 3]
@@ -57,16 +55,16 @@ def test_capability_counts_any_prescribed_choice_over_the_best_constant_one():
     """Apart, choices 0..3 are prescribed on 3, 3, 4, 4 of 8 items: chance 1/2, all served: capability 1."""
     found = findings(RIGHT, [0, 1, 2, 3, 1, 0, 3, 2])
     capability = found["apart", "capability", None, None]
-    assert capability.detail["chance"] == 0.5
+    assert isinstance(capability.estimate, Competence)
+    assert capability.estimate.chance == 0.5
     assert capability.value == 1
-    assert capability.detail["rule"] == "any"
 
 
 def test_conflict_items_are_those_on_which_base_and_proxy_disagree():
     """Six items conflict; base is followed on 2, the proxy on 3, neither on 1."""
     found = findings(RIGHT, [0, 1, 2, 3, 1, 0, 3, 0])
     conflict = found["apart", "conflict", "z", None]
-    assert conflict.detail == {"base": 2, "proxy": 3, "neither": 1}
+    assert (conflict.estimate.base, conflict.estimate.proxy, conflict.estimate.neither) == (2, 3, 1)
     shares = [found["apart", "joint_conflict", who, None].value for who in ("y", "z", None)]
     assert shares == pytest.approx([2 / 6, 3 / 6, 1 / 6])
     assert found["val", "conflict", "z", None].value is None
@@ -114,7 +112,7 @@ def test_groups_have_competences_of_their_own():
 def test_the_gap_is_paired_where_the_same_items_have_ids():
     chosen = [0, 1, 2, 3, 1, 0, 3, 2]
     paired = findings(RIGHT, chosen, reading=Reading(ids="id"), id=torch.arange(8))["apart", "gap", "y", None]
-    assert "paired" in paired.detail
+    assert isinstance(paired.estimate, Competence)
     assert paired.value == pytest.approx(2 / 3)
 
 
@@ -124,9 +122,9 @@ def test_bounded_scores_have_chance_from_the_uniform_output_and_betting_limits()
 
     found = findings(RIGHT, RIGHT, Hypotheses(ScoreFunction(soft)))
     competence = found["apart", "competence", "soft", None]
-    assert competence.detail["chance"] == pytest.approx(0.25)
-    assert len(competence.detail["counts"]) == 65
-    assert found["apart", "capability", None, None].detail["rule"] == "best"
+    assert competence.estimate.chance == pytest.approx(0.25)
+    assert len(competence.estimate.mean.counts) == 65
+    assert isinstance(found["apart", "capability", None, None].estimate, Best)
 
 
 def test_merging_two_halves_equals_measuring_the_whole():
@@ -140,16 +138,15 @@ def test_merging_two_halves_equals_measuring_the_whole():
     def part(rows, where):
         return behave(where, {k: v[rows] for k, v in batch.items()}, outputs[rows], hypotheses, reading)
 
-    for kind in (ObjectiveGap, Capability):
-        whole, halves = kind(hypotheses), [kind(hypotheses), kind(hypotheses)]
-        for where in ("val", "apart"):
-            whole.update(part(slice(0, 40), where))
-            halves[0].update(part(slice(0, 13), where))
-            halves[1].update(joined([part(slice(13, 20), where), part(slice(20, 40), where)]))
-        halves[0].merge(halves[1])
-        assert halves[0].compute(STAMP, []) == whole.compute(STAMP, [])
+    whole = look_at([part(slice(0, 40), where) for where in ("val", "apart")], hypotheses)
+    parts = [joined([part(slice(13, 20), where), part(slice(20, 40), where)]) for where in ("val", "apart")]
+    halves = look_at([*parts, *(part(slice(0, 13), where) for where in ("val", "apart"))], hypotheses)
+    by_counts = ("objective_gap", "capability")
+    assert [f for f in halves.findings if f.measure in by_counts] == [
+        f for f in whole.findings if f.measure in by_counts
+    ]
 
 
-def test_findings_are_plain_values():
-    for finding in findings(RIGHT, [0, 1, 2, 3, 1, 0, 3, 2]).values():
-        assert json.loads(json.dumps(vars(finding))) == vars(finding)
+def test_findings_come_back_from_the_journal_as_they_were():
+    found = list(findings(RIGHT, [0, 1, 2, 3, 1, 0, 3, 2]).values())
+    assert findings_of([json.loads(json_line(finding)) for finding in found]) == found
