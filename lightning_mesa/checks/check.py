@@ -5,6 +5,7 @@ import inspect
 from abc import ABC
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from functools import cache
 from typing import Any, ClassVar, Literal
 
 from lightning_mesa.checks.look import Look
@@ -194,14 +195,9 @@ class Check(ABC):
         return look.shifted
 
     @classmethod
-    def states(cls) -> dict[str, type[State]]:
+    def states(cls) -> Mapping[str, type[State]]:
         """Name -> kind of each state, from the annotations of the class and those that it extends."""
-        found: dict[str, type[State]] = {}
-        for owner in reversed(cls.__mro__):
-            for name, kind in inspect.get_annotations(owner, eval_str=True).items():
-                if isinstance(kind, type) and issubclass(kind, State):
-                    found[name] = kind
-        return found
+        return _states(cls)
 
     def begun(self, hypotheses: Hypotheses) -> "Check":
         """A copy for one look, its states empty."""
@@ -229,6 +225,16 @@ class Check(ABC):
     def finding(self, look: Look, where: str, quantity: str, unit: str, *args: Any, **about: Any) -> Finding:
         """A finding of this check; arguments as for :meth:`Look.finding <lightning_mesa.checks.Look.finding>`."""
         return look.finding(self.measure or self.name, where, quantity, unit, *args, **about)
+
+
+@cache
+def _states(check: type[Check]) -> Mapping[str, type[State]]:
+    found: dict[str, type[State]] = {}
+    for owner in reversed(check.__mro__):
+        for name, kind in inspect.get_annotations(owner, eval_str=True).items():
+            if isinstance(kind, type) and issubclass(kind, State):
+                found[name] = kind
+    return found
 
 
 def check_own(checks: tuple[object, ...], built_in: tuple[Check, ...]) -> tuple[Check, ...]:
