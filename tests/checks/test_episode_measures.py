@@ -1,12 +1,13 @@
 """What is measured of episodes: preference, goal failure, regret, against counts by hand; and how it is judged."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 import torch
 
 from lightning_mesa import EpisodeReturn, Reached
-from lightning_mesa.checks import Look, ObjectiveLost, ProxyPursued, Thresholds
+from lightning_mesa.checks import CHECKS, Check, Look, ObjectiveGap, ObjectiveLost, Preference, ProxyPursued, Thresholds
 from lightning_mesa.checks.conflict import Conflict
 from lightning_mesa.objectives.hypotheses import Hypotheses
 from lightning_mesa.records import Behavior, Finding
@@ -39,7 +40,9 @@ def behavior(where: str, door: Any, red: Any, **options: Any) -> Behavior:
     )
 
 
-def measured(*behaviors: Behavior, returns: bool = False, parts: int = 1) -> list[Finding]:
+def measured(
+    *behaviors: Behavior, returns: bool = False, parts: int = 1, checks: Sequence[Check] = CHECKS
+) -> list[Finding]:
     """The findings; with several parts, in batches that come in another order."""
     kind = (lambda name: EpisodeReturn((0, 1), name)) if returns else Reached
     hypotheses = Hypotheses(kind("door"), [kind("red")])
@@ -54,7 +57,7 @@ def measured(*behaviors: Behavior, returns: bool = False, parts: int = 1) -> lis
                 for name in ("scores", "uniform_scores", "oracle_scores")
             }
             seen.append(Behavior(**vars(one) | cut | {"n": len(cut["items"])}))
-    return look_at(seen[::-1] if parts > 1 else seen, hypotheses).findings
+    return look_at(seen[::-1] if parts > 1 else seen, hypotheses, checks=checks).findings
 
 
 def one(findings: list[Finding], quantity: str, where: str = "blue", objective: str | None = None) -> Finding:
@@ -112,7 +115,8 @@ def test_limits_of_the_preference_of_returns_cover():
     covered = 0
     for _ in range(200):
         door, red = torch.rand(2, 100, generator=draw_from, dtype=torch.float64) * torch.tensor([[0.5], [1.0]])
-        found = one(measured(behavior("val", door, door), behavior("blue", door, red), returns=True), "preference")
+        seen = behavior("val", door, door), behavior("blue", door, red)
+        found = one(measured(*seen, returns=True, checks=(ObjectiveGap(), Preference())), "preference")
         covered += found.low <= (1 + 0.25 / (1 - CHANCE)) / 2 <= found.high
     assert covered >= 186
 

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from lightning_mesa import MesaWarning, read_journal
-from lightning_mesa.records import Finding
+from lightning_mesa.records import SCHEMA, Finding
 from lightning_mesa.report.journal import append, findings_of, set_aside
 
 
@@ -18,7 +18,7 @@ def test_findings_come_back_as_they_were(tmp_path):
     append(path, [_finding(0), _finding(1)])
     append(path, [_finding(2)])
     assert findings_of(read_journal(path)) == [_finding(0), _finding(1), _finding(2)]
-    assert all(json.loads(line)["schema"] == 1 for line in path.read_text().splitlines())
+    assert all(json.loads(line)["schema"] == SCHEMA for line in path.read_text().splitlines())
 
 
 def test_a_torn_last_line_is_reported_and_costs_only_itself(tmp_path):
