@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lightning_mesa.callbacks.monitor import MesaMonitor
-    from lightning_mesa.checks.check import Check, Test
-    from lightning_mesa.data.distributions import EnvDistribution, LoaderDistribution
+    from lightning_mesa.data.env_distribution import EnvDistribution
+    from lightning_mesa.data.loader_distribution import LoaderDistribution
     from lightning_mesa.errors import ConfigurationError, MesaWarning
     from lightning_mesa.judge.alarm import Alarm
     from lightning_mesa.judge.regimes import Regime
@@ -21,22 +21,13 @@ if TYPE_CHECKING:
     from lightning_mesa.objectives.scores import NegativeLoss, ScoreFunction
     from lightning_mesa.records import Alert, Behavior, Finding, Verdict
     from lightning_mesa.report.journal import read_journal
-    from lightning_mesa.stats.nulls import AllOf, AnyOf, AtLeast, AtMost, ByPValue, Null
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "AllOf": "stats.nulls",
-    "AnyOf": "stats.nulls",
-    "AtLeast": "stats.nulls",
-    "AtMost": "stats.nulls",
-    "ByPValue": "stats.nulls",
-    "Null": "stats.nulls",
-    "Check": "checks.check",
-    "Test": "checks.check",
     "MesaMonitor": "callbacks.monitor",
-    "EnvDistribution": "data.distributions",
-    "LoaderDistribution": "data.distributions",
+    "EnvDistribution": "data.env_distribution",
+    "LoaderDistribution": "data.loader_distribution",
     "EpisodeObjective": "objectives.episodes",
     "EpisodeReturn": "objectives.episodes",
     "Reached": "objectives.episodes",
@@ -60,13 +51,7 @@ _HOME = {
 __all__ = [
     "Alarm",
     "Alert",
-    "AllOf",
-    "AnyOf",
-    "AtLeast",
-    "AtMost",
     "Behavior",
-    "ByPValue",
-    "Check",
     "ConfigurationError",
     "EnvDistribution",
     "EpisodeObjective",
@@ -78,12 +63,10 @@ __all__ = [
     "MesaMonitor",
     "MesaWarning",
     "NegativeLoss",
-    "Null",
     "Objective",
     "Reached",
     "Regime",
     "ScoreFunction",
-    "Test",
     "Transition",
     "Verdict",
     "read_journal",

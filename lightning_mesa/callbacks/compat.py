@@ -108,21 +108,20 @@ def find(trainer: Any, pl_module: Any, name: str) -> object:
     return found
 
 
-def validation_datasets(trainer: Any) -> list[Any]:
-    """The datasets of the validation loaders, in order."""
-    return [getattr(loader, "dataset", loader) for loader in _validation_loaders(trainer).values()]
-
-
-def validation_keys(trainer: Any) -> list[str]:
-    """What the validation loaders are called, in order: numbers, or the keys of a mapping.
-
-    Raises:
-        ConfigurationError: If there are none.
-    """
-    named = _validation_loaders(trainer)
-    if not named:
-        raise ConfigurationError("values that the validation logs are to be looked at, and this run has no validation.")
-    return list(named)
+def validation_loaders(trainer: Any) -> dict[str, Any]:
+    """The validation loaders, in order, by what they are called: numbers, or the keys of a mapping."""
+    loaders = trainer.val_dataloaders
+    source = trainer.fit_loop.epoch_loop.val_loop._data_source
+    # Lightning asks for the validation loaders late where the first epochs have no validation, or none has.
+    if loaders is None and source.instance is not None and source.is_defined():
+        loaders = source.dataloader()
+    if loaders is None:
+        return {}
+    if isinstance(loaders, Mapping):
+        return {re.sub(r"[^\w.-]", "_", str(key)): loader for key, loader in loaders.items()}
+    if isinstance(loaders, (list, tuple)) and not isinstance(loaders, DataLoader):
+        return {str(i): loader for i, loader in enumerate(loaders)}
+    return {"0": loaders}
 
 
 def validation_metrics(trainer: Any) -> dict[str, Any]:
@@ -138,7 +137,7 @@ def validation_metrics(trainer: Any) -> dict[str, Any]:
 
 
 def _validation_loader(trainer: Any, name: str) -> object:
-    named = _validation_loaders(trainer)
+    named = validation_loaders(trainer)
     if not named:
         raise ConfigurationError(
             f"the distribution {name!r} is the validation data, and this run has none: pass reference=, a DataLoader "
@@ -150,22 +149,3 @@ def _validation_loader(trainer: Any, name: str) -> object:
     if key not in named:
         raise ConfigurationError(f"no validation loader {name!r}: there are {', '.join(f'val/{k}' for k in named)}.")
     return named[key]
-
-
-def _validation_loaders(trainer: Any) -> dict[str, Any]:
-    loaders = trainer.val_dataloaders
-    source = trainer.fit_loop.epoch_loop.val_loop._data_source
-    # Lightning asks for the validation loaders late where the first epochs have no validation, or none has.
-    if loaders is None and source.instance is not None and source.is_defined():
-        loaders = source.dataloader()
-    return _flat(loaders)
-
-
-def _flat(loaders: Any) -> dict[str, Any]:
-    if loaders is None:
-        return {}
-    if isinstance(loaders, Mapping):
-        return {re.sub(r"[^\w.-]", "_", str(key)): loader for key, loader in loaders.items()}
-    if isinstance(loaders, (list, tuple)) and not isinstance(loaders, DataLoader):
-        return {str(i): loader for i, loader in enumerate(loaders)}
-    return {"0": loaders}

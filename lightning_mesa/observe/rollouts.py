@@ -2,9 +2,9 @@
 
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,17 +16,17 @@ from lightning_mesa.objectives.episodes import EpisodeObjective, Transition
 from lightning_mesa.observe.policies import Act
 
 
-@dataclass
+@dataclass(frozen=True)
 class Episodes:
-    """Episodes that have been run; filled by :func:`run_episodes`.
+    """Episodes that have been run.
 
     Attributes:
         scores: Objective name -> ``[n]`` float64, in the order of the seeds.
         lengths: ``[n]`` number of steps.
     """
 
-    scores: Mapping[str, Tensor] = field(default_factory=dict)
-    lengths: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
+    scores: Mapping[str, Tensor]
+    lengths: Tensor
 
 
 def run_episodes(
@@ -34,11 +34,10 @@ def run_episodes(
     act: Act,
     objectives: Sequence[EpisodeObjective],
     seeds: Sequence[int],
-    into: Episodes,
     *,
     max_steps: int,
     timeout: float,
-) -> Iterator[int]:
+) -> Generator[int, None, Episodes]:
     """Run one episode for each seed.
 
     Which episodes count is settled before any begins, and each is run to its end: taking those that end first would
@@ -51,12 +50,14 @@ def run_episodes(
         objectives: What the episodes are scored by.
         seeds: Of each episode; a vector environment that takes no list of seeds is seeded by the first of those that
             begin together.
-        into: Where scores and lengths are kept, once all episodes have ended.
-        max_steps: An episode is cut after so many.
+        max_steps: An episode is cut after this many.
         timeout: Seconds that a step may take.
 
     Yields:
         How many episodes have ended so far, after each step.
+
+    Returns:
+        The episodes, once all have ended.
 
     Raises:
         ConfigurationError: If the environments' info never has a key that an objective needs.
@@ -105,7 +106,7 @@ def run_episodes(
             reset = np.ones_like(over) if waiting else over if alone else np.zeros_like(over)
             yield done.count
     _check_keys(objectives, seen)
-    into.scores, into.lengths = done.scored(objectives)
+    return done.scored(objectives)
 
 
 class _Done:
@@ -119,7 +120,7 @@ class _Done:
         self.count += len(numbers)
         self.parts.append((numbers, sums, lengths))
 
-    def scored(self, objectives: Sequence[EpisodeObjective]) -> tuple[dict[str, Tensor], Tensor]:
+    def scored(self, objectives: Sequence[EpisodeObjective]) -> Episodes:
         """Scores and lengths in the order of the episodes' numbers."""
         numbers, sums, lengths = zip(*self.parts, strict=True)
         order = np.concatenate(numbers).argsort()
@@ -127,7 +128,7 @@ class _Done:
             objective.name: objective.scored(torch.cat(of_one)[order])
             for objective, of_one in zip(objectives, zip(*sums, strict=True), strict=True)
         }
-        return scores, torch.from_numpy(np.concatenate(lengths)[order])
+        return Episodes(scores, torch.from_numpy(np.concatenate(lengths)[order]))
 
 
 class _Info(Mapping[str, Tensor]):
