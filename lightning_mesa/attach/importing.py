@@ -10,7 +10,7 @@ from typing import Any
 import lightning_mesa
 from lightning_mesa.errors import ConfigurationError
 
-ROOMS = ("lightning_mesa", "lightning_mesa.objectives", "lightning_mesa.probes")
+ROOMS = ("lightning_mesa", "lightning_mesa.objectives", "lightning_mesa.probes", "lightning_mesa.checks")
 """The modules whose ``__all__`` holds the public names of this package."""
 
 _ALLOWED: ContextVar[tuple[str, ...] | None] = ContextVar("allowed", default=None)

@@ -92,8 +92,8 @@ class LoggedValues:
             )
         known = math.isfinite(mean)
         chance = low if objective.chance is None else objective.chance
-        scaled = [(x - low) / (high - low) for x in (mean if known else low, chance, objective.ceiling)]
-        competence = Competence(BoundedMean(scaled[0], self._items(value.where)), scaled[1], scaled[2])
+        scaled = BoundedMean(objective.scaled(mean if known else low), self._items(value.where))
+        competence = Competence(scaled, objective.scaled(chance), objective.scaled(objective.ceiling))
         kinds: dict[int, Kind] = {id(self.hypotheses.base): "base", id(self.hypotheses.intended): "intended"}
         kind = "capability" if objective is self.hypotheses.witness else kinds.get(id(objective), "proxy")
         return MeanScore(value.where, objective.name, kind, objective.bounds, competence, known)
