@@ -54,7 +54,11 @@ class Source(ABC):
         return None
 
     def draws_anew(self, seed: int) -> bool:
-        """Whether its items are new where the seed is; asked inside ``no_trace`` when training starts."""
+        """Whether its items can be new at every look; asked inside ``no_trace`` when training starts.
+
+        If so, and no data regime is given, looks come with ``context.fresh``, and the alarm adds evidence up. Then seed
+        what items are drawn from by ``context.stream``.
+        """
         return False
 
     def state_dict(self) -> dict[str, Any]:
@@ -81,8 +85,8 @@ class Distribution(ABC):
             training may depend on it, so no alert rests on it. ``"auto"``: found out when training starts.
 
     Example:
-        A simulator with a random generator of its own. It draws the same questions at every look; the generator is
-        named as an owner, so the training finds it as it was.
+        A simulator with a random generator of its own. The source names it as an owner, so the training finds the
+        generator as it was; and it asks the same questions at every look.
 
         >>> import torch
         >>> from lightning_mesa import Distribution, Source

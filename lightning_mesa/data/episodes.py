@@ -84,7 +84,7 @@ class EnvSource(Source):
             if not (mine := self._share(context, ours.episodes)):
                 return
             act = policy_of(trainer, context.pl_module, ours.policy, self.envs, greedy=ours.greedy)
-            ran = self._run(act, objectives, self._look(context), mine)
+            ran = self._run(act, objectives, context.stream(self.name), mine)
             try:
                 episodes = finished(progress(trainer, ran, f"{context.name}: {self.name}", None, context.started))
             except NoActionError:
@@ -98,13 +98,9 @@ class EnvSource(Source):
         """This process's share of n episodes, or of as many as are to be run at most."""
         return context.share(n if context.limit is None else min(n, context.limit * self.envs.num_envs))
 
-    def _look(self, context: LookContext) -> str:
-        """A name for the randomness of a look; the same one gives the same episodes."""
-        return f"{context.seed}/{self.name}/{context.trainer.global_step if context.fresh else ''}"
-
     def _decisions(self, context: LookContext) -> Decisions | None:
         """This process's share of the decisions, where some are asked for."""
-        ours, trainer, look = self.distribution, context.trainer, self._look(context)
+        ours, trainer, look = self.distribution, context.trainer, context.stream(self.name)
         if not (mine := self._share(context, ours.decisions)):
             return None
         objectives = cast("list[EpisodeObjective]", [context.hypotheses.base, *context.hypotheses.proxies])

@@ -80,7 +80,7 @@ class ItemSource(Source):
         # Sources draw independently of each other, unless ids say that their items are the same.
         names = "" if self.reading.ids is not None else "/".join(self.parts)
         if context.fresh:
-            seed = random.Random(f"{seed}/{names}/{trainer.global_step}").getrandbits(32)
+            seed = random.Random(context.stream(names)).getrandbits(32)
         # Generators of the items' own go on, unless the items are to be new ones.
         with random_streams(seed), generators(self.items, seed=seed) if context.fresh else nullcontext():
             loader = item_loader(

@@ -64,6 +64,16 @@ class LookContext:
     untrained: UntrainedCopy | None = None
     reader: Reader | None = None
 
+    def stream(self, name: str) -> str:
+        """A name for the randomness of this look, to seed generators by: ``random.Random(context.stream("x"))``.
+
+        It is the same at every look, unless the items must be new ones; others draw from other streams.
+
+        Args:
+            name: What draws, such as the distribution.
+        """
+        return f"{self.seed}/{name}/{self.trainer.global_step if self.fresh else ''}"
+
     def share(self, n: int) -> range:
         """Which of n items this process looks at, by number: every k-th where there are k processes."""
         return range(self.trainer.global_rank, n, self.trainer.world_size)
