@@ -95,7 +95,17 @@ def find(trainer: Any, pl_module: Any, name: str) -> object:
         ConfigurationError: If there is no such thing.
     """
     if name == "val" or name.startswith("val/"):
-        return _validation_loader(trainer, name)
+        named, key = validation_loaders(trainer), name.partition("/")[2]
+        if not named:
+            raise ConfigurationError(
+                f"the distribution {name!r} is the validation data, and this run has none: pass reference=, a "
+                "DataLoader or Dataset of held-out items like those in training."
+            )
+        if key and key not in named:
+            raise ConfigurationError(
+                f"no validation loader {name!r}: there are {', '.join(f'val/{k}' for k in named)}."
+            )
+        return named[key or next(iter(named))]
     owner, _, path = name.partition(".")
     found: Any = {"datamodule": trainer.datamodule, "model": pl_module}.get(owner)
     for attribute in filter(None, path.split(".")):
@@ -134,18 +144,3 @@ def validation_metrics(trainer: Any) -> dict[str, Any]:
             names.append(f"{meta.name}/dataloader_idx_{meta.dataloader_idx}" if numbered else meta.name)
     values = trainer.callback_metrics
     return {name: values.get(name) for name in names}
-
-
-def _validation_loader(trainer: Any, name: str) -> object:
-    named = validation_loaders(trainer)
-    if not named:
-        raise ConfigurationError(
-            f"the distribution {name!r} is the validation data, and this run has none: pass reference=, a DataLoader "
-            "or Dataset of held-out items like those in training."
-        )
-    key = name.partition("/")[2]
-    if not key:
-        return next(iter(named.values()))
-    if key not in named:
-        raise ConfigurationError(f"no validation loader {name!r}: there are {', '.join(f'val/{k}' for k in named)}.")
-    return named[key]
