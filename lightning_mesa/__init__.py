@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lightning_mesa.callbacks.monitor import MesaMonitor as MesaMonitor
+    from lightning_mesa.checks.check import Check as Check
+    from lightning_mesa.checks.check import Test as Test
     from lightning_mesa.data.distribution import Distribution as Distribution
     from lightning_mesa.data.distribution import Source as Source
     from lightning_mesa.data.env_distribution import EnvDistribution as EnvDistribution
@@ -34,13 +36,25 @@ if TYPE_CHECKING:
     from lightning_mesa.records import Finding as Finding
     from lightning_mesa.records import Verdict as Verdict
     from lightning_mesa.report.journal import read_journal as read_journal
+    from lightning_mesa.stats.nulls import AllOf as AllOf
+    from lightning_mesa.stats.nulls import AnyOf as AnyOf
+    from lightning_mesa.stats.nulls import AtLeast as AtLeast
+    from lightning_mesa.stats.nulls import AtMost as AtMost
+    from lightning_mesa.stats.nulls import ByPValue as ByPValue
+    from lightning_mesa.stats.nulls import Null as Null
 
 __version__ = "0.1.0"
 
 _HOME = {
     "Alarm": "judge.alarm",
     "Alert": "records",
+    "AllOf": "stats.nulls",
+    "AnyOf": "stats.nulls",
+    "AtLeast": "stats.nulls",
+    "AtMost": "stats.nulls",
     "Behavior": "records",
+    "ByPValue": "stats.nulls",
+    "Check": "checks.check",
     "ConfigurationError": "errors",
     "Distribution": "data.distribution",
     "EnvDistribution": "data.env_distribution",
@@ -54,12 +68,14 @@ _HOME = {
     "MesaMonitor": "callbacks.monitor",
     "MesaWarning": "errors",
     "NegativeLoss": "objectives",
+    "Null": "stats.nulls",
     "Objective": "objectives",
     "Probe": "probes.probe",
     "Reached": "objectives",
     "Regime": "judge.regimes",
     "ScoreFunction": "objectives",
     "Source": "data.distribution",
+    "Test": "checks.check",
     "Transition": "objectives",
     "Verdict": "records",
     "behave": "observe.forward",

@@ -46,13 +46,8 @@ def replay(options: argparse.Namespace) -> int:
     from lightning_mesa.report.journal import json_line
     from lightning_mesa.report.timeline import timeline
 
-<<<<<<< HEAD
-    given = {name: getattr(options, name) for name in _THRESHOLDS if getattr(options, name) is not None}
-    own = [imported(path, "--check")() for path in options.check]
-    alarm = Alarm(**given).judging(own)
-=======
-    alarm = Alarm(**{one.name: getattr(options, one.name) for one in fields(Thresholds)})
->>>>>>> 490e688 (Each public class is built from YAML by a test; one set of thresholds for alarm, checks and command line)
+    given = {one.name: getattr(options, one.name) for one in fields(Thresholds)}
+    alarm = Alarm(**given).judging([imported(path, "--check")() for path in options.check])
     recording = read_recording(options.recording)
     count = len(recording.looks)
     looks = recording.looks_planned

@@ -36,6 +36,12 @@ ARGUMENTS = {
     "Retargeting": {"patches": DATA, "layers": LAYERS},
     "SolverMatch": {"problems": DATA, "far": DATA},
     "Steering": {"alternatives": DATA, "layers": LAYERS},
+    # nulls
+    "AllOf": {"parts": [{"class_path": "lightning_mesa.ByPValue", "init_args": {"p": 0.5}}]},
+    "AnyOf": {"parts": []},
+    "AtLeast": {"estimate": None, "bound": 0.5},
+    "AtMost": {"estimate": None, "bound": 0.5},
+    "ByPValue": {"p": 0.5},
     # checks
     "BaseLost": {},
     "BehavioralObjective": {},
@@ -55,7 +61,7 @@ ARGUMENTS = {
 }
 # Faces that a user's class has, what a monitor gives and not takes, and what is declared in a class.
 NOT_PASSED = {
-    *("Check", "Distribution", "EpisodeObjective", "Objective", "Probe", "Source", "State"),
+    *("Check", "Distribution", "EpisodeObjective", "Null", "Objective", "Probe", "Source", "State"),
     *("Alert", "Behavior", "Finding", "Look", "LookContext", "ProbeResult", "Regime", "Test", "Transition", "Verdict"),
     *("ConfigurationError", "MesaWarning"),
     *("Notes", "Rows", "Sums"),
@@ -102,3 +108,11 @@ def test_what_is_not_public_is_refused_with_all_names_there_are(tmp_path):
     file.write_text(yaml.safe_dump({"class_path": "lightning_mesa.probes.logistic_decodability.Logistic"}))
     with pytest.raises(ConfigurationError, match=r"no public name of this package; there are .*Matches.*probes\.Steer"):
         build(file, object, [])
+
+
+def test_arguments_without_names_are_given_as_a_list(tmp_path):
+    file = tmp_path / "null.yaml"
+    one = {"class_path": "lightning_mesa.ByPValue", "init_args": {"p": 0.25}}
+    file.write_text(yaml.safe_dump({"class_path": "lightning_mesa.AllOf", "init_args": {"parts": [one, one]}}))
+    (null,) = build(file, object, [])
+    assert null.p_value() == 0.5
