@@ -8,86 +8,81 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lightning_mesa.callbacks.monitor import MesaMonitor
-    from lightning_mesa.checks.check import Check, Test
-    from lightning_mesa.data.distributions import EnvDistribution, LoaderDistribution
-    from lightning_mesa.errors import ConfigurationError, MesaWarning
-    from lightning_mesa.judge.alarm import Alarm
-    from lightning_mesa.judge.regimes import Regime
-    from lightning_mesa.objectives.episodes import EpisodeObjective, EpisodeReturn, Reached, Transition
-    from lightning_mesa.objectives.logged import Logged
-    from lightning_mesa.objectives.matches import Matches
-    from lightning_mesa.objectives.objective import Objective
-    from lightning_mesa.objectives.scores import NegativeLoss, ScoreFunction
-    from lightning_mesa.records import Alert, Behavior, Finding, Verdict
-    from lightning_mesa.report.journal import read_journal
-    from lightning_mesa.stats.nulls import AllOf, AnyOf, AtLeast, AtMost, ByPValue, Null
+    from lightning_mesa.callbacks.monitor import MesaMonitor as MesaMonitor
+    from lightning_mesa.checks.check import Check as Check
+    from lightning_mesa.checks.check import Test as Test
+    from lightning_mesa.data.distribution import Distribution as Distribution
+    from lightning_mesa.data.distribution import Source as Source
+    from lightning_mesa.data.env_distribution import EnvDistribution as EnvDistribution
+    from lightning_mesa.data.loader_distribution import LoaderDistribution as LoaderDistribution
+    from lightning_mesa.errors import ConfigurationError as ConfigurationError
+    from lightning_mesa.errors import MesaWarning as MesaWarning
+    from lightning_mesa.judge.alarm import Alarm as Alarm
+    from lightning_mesa.judge.regimes import Regime as Regime
+    from lightning_mesa.objectives import EpisodeObjective as EpisodeObjective
+    from lightning_mesa.objectives import EpisodeReturn as EpisodeReturn
+    from lightning_mesa.objectives import Logged as Logged
+    from lightning_mesa.objectives import Matches as Matches
+    from lightning_mesa.objectives import NegativeLoss as NegativeLoss
+    from lightning_mesa.objectives import Objective as Objective
+    from lightning_mesa.objectives import Reached as Reached
+    from lightning_mesa.objectives import ScoreFunction as ScoreFunction
+    from lightning_mesa.objectives import Transition as Transition
+    from lightning_mesa.observe.context import LookContext as LookContext
+    from lightning_mesa.observe.forward import behave as behave
+    from lightning_mesa.probes.probe import Probe as Probe
+    from lightning_mesa.records import Alert as Alert
+    from lightning_mesa.records import Behavior as Behavior
+    from lightning_mesa.records import Finding as Finding
+    from lightning_mesa.records import Verdict as Verdict
+    from lightning_mesa.report.journal import read_journal as read_journal
+    from lightning_mesa.stats.nulls import AllOf as AllOf
+    from lightning_mesa.stats.nulls import AnyOf as AnyOf
+    from lightning_mesa.stats.nulls import AtLeast as AtLeast
+    from lightning_mesa.stats.nulls import AtMost as AtMost
+    from lightning_mesa.stats.nulls import ByPValue as ByPValue
+    from lightning_mesa.stats.nulls import Null as Null
 
 __version__ = "0.1.0"
 
 _HOME = {
+    "Alarm": "judge.alarm",
+    "Alert": "records",
     "AllOf": "stats.nulls",
     "AnyOf": "stats.nulls",
     "AtLeast": "stats.nulls",
     "AtMost": "stats.nulls",
-    "ByPValue": "stats.nulls",
-    "Null": "stats.nulls",
-    "Check": "checks.check",
-    "Test": "checks.check",
-    "MesaMonitor": "callbacks.monitor",
-    "EnvDistribution": "data.distributions",
-    "LoaderDistribution": "data.distributions",
-    "EpisodeObjective": "objectives.episodes",
-    "EpisodeReturn": "objectives.episodes",
-    "Reached": "objectives.episodes",
-    "Transition": "objectives.episodes",
-    "ConfigurationError": "errors",
-    "MesaWarning": "errors",
-    "Alarm": "judge.alarm",
-    "Regime": "judge.regimes",
-    "Logged": "objectives.logged",
-    "Matches": "objectives.matches",
-    "NegativeLoss": "objectives.scores",
-    "Objective": "objectives.objective",
-    "ScoreFunction": "objectives.scores",
-    "Alert": "records",
     "Behavior": "records",
+    "ByPValue": "stats.nulls",
+    "Check": "checks.check",
+    "ConfigurationError": "errors",
+    "Distribution": "data.distribution",
+    "EnvDistribution": "data.env_distribution",
+    "EpisodeObjective": "objectives",
+    "EpisodeReturn": "objectives",
     "Finding": "records",
+    "LoaderDistribution": "data.loader_distribution",
+    "Logged": "objectives",
+    "LookContext": "observe.context",
+    "Matches": "objectives",
+    "MesaMonitor": "callbacks.monitor",
+    "MesaWarning": "errors",
+    "NegativeLoss": "objectives",
+    "Null": "stats.nulls",
+    "Objective": "objectives",
+    "Probe": "probes.probe",
+    "Reached": "objectives",
+    "Regime": "judge.regimes",
+    "ScoreFunction": "objectives",
+    "Source": "data.distribution",
+    "Test": "checks.check",
+    "Transition": "objectives",
     "Verdict": "records",
+    "behave": "observe.forward",
     "read_journal": "report.journal",
 }
 
-__all__ = [
-    "Alarm",
-    "Alert",
-    "AllOf",
-    "AnyOf",
-    "AtLeast",
-    "AtMost",
-    "Behavior",
-    "ByPValue",
-    "Check",
-    "ConfigurationError",
-    "EnvDistribution",
-    "EpisodeObjective",
-    "EpisodeReturn",
-    "Finding",
-    "LoaderDistribution",
-    "Logged",
-    "Matches",
-    "MesaMonitor",
-    "MesaWarning",
-    "NegativeLoss",
-    "Null",
-    "Objective",
-    "Reached",
-    "Regime",
-    "ScoreFunction",
-    "Test",
-    "Transition",
-    "Verdict",
-    "read_journal",
-]
+__all__ = list(_HOME)
 
 
 def __getattr__(name: str) -> object:

@@ -24,11 +24,11 @@ def _monitors(path: str) -> list[Any]:
         monitors: list[MesaMonitor] = build(path, MesaMonitor, [name for name in allow if name])
         for monitor in monitors:
             monitor.autoloaded = True
-            if "LIGHTNING_MESA_DRY_RUN" in os.environ:
-                from lightning_mesa.attach.dry_run import DryRun
+        if "LIGHTNING_MESA_DRY_RUN" not in os.environ:
+            return monitors
+        from lightning_mesa.attach.dry_run import DryRun
 
-                monitor.__class__ = DryRun
-        return monitors
+        return [DryRun(monitor) for monitor in monitors]
     except (Exception, SystemExit) as error:  # a Trainer that has nothing to do with us must live
         import warnings
 

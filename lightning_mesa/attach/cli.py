@@ -6,10 +6,12 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from lightning_mesa.errors import ConfigurationError, MesaWarning
+from lightning_mesa.thresholds import Thresholds
 
 _PLANNED_UNKNOWN = "unknown"
 
@@ -44,9 +46,8 @@ def replay(options: argparse.Namespace) -> int:
     from lightning_mesa.report.journal import json_line
     from lightning_mesa.report.timeline import timeline
 
-    given = {name: getattr(options, name) for name in _THRESHOLDS if getattr(options, name) is not None}
-    own = [imported(path, "--check")() for path in options.check]
-    alarm = Alarm(**given).judging(own)
+    given = {one.name: getattr(options, one.name) for one in fields(Thresholds)}
+    alarm = Alarm(**given).judging([imported(path, "--check")() for path in options.check])
     recording = read_recording(options.recording)
     count = len(recording.looks)
     looks = recording.looks_planned
@@ -69,7 +70,7 @@ def replay(options: argparse.Namespace) -> int:
                 print(json_line(alert))
     else:
         plan = f"{looks} planned looks" if looks is not None else "a number of looks that was not planned"
-        thresholds = ", ".join(f"{name} {getattr(alarm, name):g}" for name in _THRESHOLDS if name != "alpha")
+        thresholds = ", ".join(f"{one.name} {getattr(alarm, one.name):g}" for one in fields(Thresholds)[1:])
         print(f"{options.recording}: {count} looks; level {alarm.alpha:g} over {plan}; thresholds: {thresholds}\n")
         print(timeline(recording.looks, judgements))
         for reason in recording.not_tested:
@@ -119,17 +120,6 @@ def bench(options: argparse.Namespace) -> int:
     return 0
 
 
-_THRESHOLDS = {
-    "alpha": "level of the alarm for the whole run",
-    "gap": "a gap up to this is no loss of the base objective",
-    "capability": "capability below this is a failure",
-    "slice_gap": "a group's competence at base may be so much below the reference's",
-    "cue": "competence at base may change by so much with the cue",
-    "extremal": "so many more outputs may be beyond the reference's most extreme",
-    "readout": "with base alone listed, base must be read so much better than from an untrained copy",
-}
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="lightning-mesa", description="Watch training runs for pseudo-alignment.", allow_abbrev=False
@@ -148,9 +138,9 @@ def _parser() -> argparse.ArgumentParser:
         help="the findings.jsonl of a run, or a CSV file with the columns "
         "step,role,distribution,objective,kind,mean,n,low,high and perhaps chance",
     )
-    for name, what in _THRESHOLDS.items():
-        option = "--" + name.replace("_", "-")
-        command.add_argument(option, type=float, metavar="X", help=f"{what}; default: as in Alarm()")
+    for one in fields(Thresholds):
+        option, what = "--" + one.name.replace("_", "-"), f"{one.metadata['what']}; default: {one.default:g}"
+        command.add_argument(option, type=float, default=one.default, metavar="X", help=what)
     command.add_argument(
         "--looks",
         type=_looks,

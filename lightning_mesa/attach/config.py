@@ -151,7 +151,9 @@ def _call(make: Any, arguments: Mapping[Any, Any], at: str) -> Any:
     except (TypeError, ValueError):  # some builtins have none
         parameters = {}
     takes_any = not parameters or any(p.kind is Parameter.VAR_KEYWORD for p in parameters.values())
-    known = [n for n, p in parameters.items() if p.kind in (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)]
+    several = {n for n, p in parameters.items() if p.kind is Parameter.VAR_POSITIONAL}  # given as a list by its name
+    kinds = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY, Parameter.VAR_POSITIONAL)
+    known = [n for n, p in parameters.items() if p.kind in kinds]
     for argument in arguments:
         if not isinstance(argument, str) or not (takes_any or argument in known):
             nearest = get_close_matches(str(argument), known, 1)
@@ -160,17 +162,18 @@ def _call(make: Any, arguments: Mapping[Any, Any], at: str) -> Any:
                 f"{_at(_join(at, argument))}{name} has no argument {argument!r}.{meant} It has {', '.join(known)}."
             )
     for required in known:
-        if parameters[required].default is Parameter.empty and required not in arguments:
+        if parameters[required].default is Parameter.empty and required not in {*arguments, *several}:
             raise ConfigurationError(f"{_at(_join(at, required))}{name} needs this argument.")
-    hints = _hints(make)
+    hints = {n: Sequence[hint] if n in several else hint for n, hint in _hints(make).items()}
     for argument, node in arguments.items():
         if argument in hints and not _fits(node, hints[argument]):
             raise ConfigurationError(
                 f"{_at(_join(at, argument))}{node!r} does not fit: it must be {_in_words(hints[argument])}."
             )
     values = {argument: _value(node, _join(at, argument)) for argument, node in arguments.items()}
+    listed = [value for name in several for value in values.pop(name, ())]
     try:
-        return make(**values)
+        return make(*listed, **values)
     except ConfigurationError as error:
         raise ConfigurationError(f"{_at(at)}{error}") from error
     except Exception as error:

@@ -4,18 +4,38 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lightning_mesa.callbacks.logged import LoggedSession
+from lightning_mesa.callbacks.compat import callback_base
 from lightning_mesa.callbacks.monitor import MesaMonitor
 from lightning_mesa.report.summary import summary
+
+if TYPE_CHECKING:
+    from pytorch_lightning import Callback
+else:
+    Callback = callback_base()
 
 DRY_RUN = "LIGHTNING_MESA_DRY_RUN"
 """Set by ``lightning-mesa doctor`` alone, to where it wants the report."""
 
 
-class DryRun(MesaMonitor):
-    """Takes the look before training, writes what it found where the environment says, and ends the script."""
+class DryRun(Callback):
+    """Takes a monitor's look before training, writes what it found where the environment says, and ends the script.
+
+    Args:
+        monitor: The monitor, which is not attached itself.
+    """
+
+    def __init__(self, monitor: MesaMonitor) -> None:
+        self.monitor = monitor
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Refuse a trainer that cannot be monitored."""
+        self.monitor.setup(trainer, pl_module, stage)
+
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+        """Take note of what the sanity check has logged."""
+        self.monitor.on_validation_end(trainer, pl_module)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Look once, report, exit: nothing is trained and nothing else is written."""
@@ -28,8 +48,9 @@ class DryRun(MesaMonitor):
         raise SystemExit(1 if "error" in report else 0)
 
     def _report(self, trainer: Any, pl_module: Any) -> dict[str, Any]:
-        session = self._session = self._open(trainer, pl_module)  # closed as the script ends
-        schedule = session.plan(self.every_n_steps)
+        mesa = self.monitor
+        session = mesa._session = mesa._open(trainer, pl_module)  # closed as the script ends
+        schedule = session.plan(mesa.every_n_steps)
         every = f"every {schedule.every_n_steps} steps" if schedule.every_n_steps else "after each validation"
         report: dict[str, Any] = {
             "trainer": f"{type(trainer).__module__.partition('.trainer')[0]}.Trainer, "
@@ -38,14 +59,16 @@ class DryRun(MesaMonitor):
             "data": session.data_in_words(),
             "looks": f"{every}, {schedule.looks or 'an unknown number'} in all",
         }
-        if isinstance(session, LoggedSession):
+        if not session.any_time:
             return report | {"table": "values come with the first validation"}
         started = time.perf_counter()
         look = session.measure((1, 1, 0))
         session.check_identified(look)
         seconds = time.perf_counter() - started
-        self.alarm.start(1)
-        table = summary(look, self.alarm.judge(look), (), None, self.alarm.checks)
-        budget = "" if self.max_overhead is None else f"; with max_overhead={self.max_overhead:g}, at most one every "
-        budget += "" if self.max_overhead is None else f"{seconds / self.max_overhead:.3g} s of training"
-        return report | {"table": table, "cost": f"this look took {seconds:.3g} s{budget}"}
+        mesa.alarm.start(1)
+        table = summary(look, mesa.alarm.judge(look), (), None, mesa.alarm.checks)
+        cost = f"this look took {seconds:.3g} s"
+        if mesa.max_overhead is not None:
+            least = seconds / mesa.max_overhead
+            cost += f"; with max_overhead={mesa.max_overhead:g}, at most one every {least:.3g} s of training"
+        return report | {"table": table, "cost": cost}

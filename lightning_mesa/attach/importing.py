@@ -10,6 +10,9 @@ from typing import Any
 import lightning_mesa
 from lightning_mesa.errors import ConfigurationError
 
+ROOMS = ("lightning_mesa", "lightning_mesa.objectives", "lightning_mesa.probes", "lightning_mesa.checks")
+"""The modules whose ``__all__`` holds the public names of this package."""
+
 _ALLOWED: ContextVar[tuple[str, ...] | None] = ContextVar("allowed", default=None)
 
 
@@ -89,14 +92,18 @@ def _found(path: str, what: str) -> Any:
 
 
 def _public(dotted: str, what: str) -> Any:
-    """A public name of this package, by the short or the whole path."""
-    name = dotted.rpartition(".")[2]
-    if name in lightning_mesa.__all__:
-        found = getattr(lightning_mesa, name)
-        if dotted in (f"{lightning_mesa.__name__}.{name}", f"{found.__module__}.{name}"):
-            return found
+    """A public name of this package, by the path of its room or of the module that defines it."""
+    home, _, name = dotted.rpartition(".")
+    shown: dict[str, str] = {}
+    for room in map(import_module, ROOMS):
+        if name in room.__all__:
+            found = getattr(room, name)
+            if home in (room.__name__, getattr(found, "__module__", None)):
+                return found
+        for public in room.__all__:  # under the first room that has it
+            shown.setdefault(public, f"{room.__name__}.{public}".partition(".")[2])
     raise ConfigurationError(
-        f"{what}: {dotted!r} is no public name of this package; there are {', '.join(lightning_mesa.__all__)}."
+        f"{what}: {dotted!r} is no public name of this package; there are {', '.join(shown.values())}."
     )
 
 

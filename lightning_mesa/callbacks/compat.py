@@ -95,7 +95,17 @@ def find(trainer: Any, pl_module: Any, name: str) -> object:
         ConfigurationError: If there is no such thing.
     """
     if name == "val" or name.startswith("val/"):
-        return _validation_loader(trainer, name)
+        named, key = validation_loaders(trainer), name.partition("/")[2]
+        if not named:
+            raise ConfigurationError(
+                f"the distribution {name!r} is the validation data, and this run has none: pass reference=, a "
+                "DataLoader or Dataset of held-out items like those in training."
+            )
+        if key and key not in named:
+            raise ConfigurationError(
+                f"no validation loader {name!r}: there are {', '.join(f'val/{k}' for k in named)}."
+            )
+        return named[key or next(iter(named))]
     owner, _, path = name.partition(".")
     found: Any = {"datamodule": trainer.datamodule, "model": pl_module}.get(owner)
     for attribute in filter(None, path.split(".")):
@@ -108,21 +118,20 @@ def find(trainer: Any, pl_module: Any, name: str) -> object:
     return found
 
 
-def validation_datasets(trainer: Any) -> list[Any]:
-    """The datasets of the validation loaders, in order."""
-    return [getattr(loader, "dataset", loader) for loader in _validation_loaders(trainer).values()]
-
-
-def validation_keys(trainer: Any) -> list[str]:
-    """What the validation loaders are called, in order: numbers, or the keys of a mapping.
-
-    Raises:
-        ConfigurationError: If there are none.
-    """
-    named = _validation_loaders(trainer)
-    if not named:
-        raise ConfigurationError("values that the validation logs are to be looked at, and this run has no validation.")
-    return list(named)
+def validation_loaders(trainer: Any) -> dict[str, Any]:
+    """The validation loaders, in order, by what they are called: numbers, or the keys of a mapping."""
+    loaders = trainer.val_dataloaders
+    source = trainer.fit_loop.epoch_loop.val_loop._data_source
+    # Lightning asks for the validation loaders late where the first epochs have no validation, or none has.
+    if loaders is None and source.instance is not None and source.is_defined():
+        loaders = source.dataloader()
+    if loaders is None:
+        return {}
+    if isinstance(loaders, Mapping):
+        return {re.sub(r"[^\w.-]", "_", str(key)): loader for key, loader in loaders.items()}
+    if isinstance(loaders, (list, tuple)) and not isinstance(loaders, DataLoader):
+        return {str(i): loader for i, loader in enumerate(loaders)}
+    return {"0": loaders}
 
 
 def validation_metrics(trainer: Any) -> dict[str, Any]:
@@ -135,37 +144,3 @@ def validation_metrics(trainer: Any) -> dict[str, Any]:
             names.append(f"{meta.name}/dataloader_idx_{meta.dataloader_idx}" if numbered else meta.name)
     values = trainer.callback_metrics
     return {name: values.get(name) for name in names}
-
-
-def _validation_loader(trainer: Any, name: str) -> object:
-    named = _validation_loaders(trainer)
-    if not named:
-        raise ConfigurationError(
-            f"the distribution {name!r} is the validation data, and this run has none: pass reference=, a DataLoader "
-            "or Dataset of held-out items like those in training."
-        )
-    key = name.partition("/")[2]
-    if not key:
-        return next(iter(named.values()))
-    if key not in named:
-        raise ConfigurationError(f"no validation loader {name!r}: there are {', '.join(f'val/{k}' for k in named)}.")
-    return named[key]
-
-
-def _validation_loaders(trainer: Any) -> dict[str, Any]:
-    loaders = trainer.val_dataloaders
-    source = trainer.fit_loop.epoch_loop.val_loop._data_source
-    # Lightning asks for the validation loaders late where the first epochs have no validation, or none has.
-    if loaders is None and source.instance is not None and source.is_defined():
-        loaders = source.dataloader()
-    return _flat(loaders)
-
-
-def _flat(loaders: Any) -> dict[str, Any]:
-    if loaders is None:
-        return {}
-    if isinstance(loaders, Mapping):
-        return {re.sub(r"[^\w.-]", "_", str(key)): loader for key, loader in loaders.items()}
-    if isinstance(loaders, (list, tuple)) and not isinstance(loaders, DataLoader):
-        return {str(i): loader for i, loader in enumerate(loaders)}
-    return {"0": loaders}

@@ -20,17 +20,19 @@ from lightning_mesa.callbacks.compat import (
 )
 from lightning_mesa.callbacks.logged import LoggedSession
 from lightning_mesa.callbacks.processes import together
-from lightning_mesa.callbacks.session import Session, check_apart
+from lightning_mesa.callbacks.session import Session
 from lightning_mesa.callbacks.timetable import Timetable, position
+from lightning_mesa.callbacks.watch import Watch, check_apart
 from lightning_mesa.checks import Check, Look
 from lightning_mesa.data.data_regimes import Reloads, goes_on_from_best
-from lightning_mesa.data.distributions import DistributionSpec, Forward, named_distributions
-from lightning_mesa.data.episodes import Levels
+from lightning_mesa.data.distributions import DistributionSpec, named_distributions
+from lightning_mesa.data.loader_distribution import Forward
 from lightning_mesa.errors import ConfigurationError, MesaWarning
 from lightning_mesa.judge.alarm import Alarm, Judgement
 from lightning_mesa.objectives.hypotheses import Hypotheses
+from lightning_mesa.objectives.logged import Logged
 from lightning_mesa.objectives.objective import Objective, ScoreFn, check_name, function_of
-from lightning_mesa.observe.forward import Inputs, Reading
+from lightning_mesa.observe.context import Inputs, LookContext, Reading
 from lightning_mesa.observe.isolation import random_streams
 from lightning_mesa.observe.weights import ScoredWeights, Weights
 from lightning_mesa.probes.probe import Probe
@@ -223,11 +225,11 @@ class MesaMonitor(Callback):
         self._timetable = Timetable(self.max_overhead)
         self._healthy_checkpoint: str | None = None
         self._reloads = Reloads()
-        self._levels: Levels = {}
+        self._levels: dict[str, dict[str, Any]] = {}
         for probe in self.probes:
             probe.forget()
         # What follows is not kept in checkpoints.
-        self._session: Session | LoggedSession | None = None
+        self._session: Watch | None = None
         self._waits = False  # for values that come later in this validation
         self._logged_in_sanity: set[str] | None = None
         self._folder: Path | None = None
@@ -280,7 +282,7 @@ class MesaMonitor(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look at what the module's own hook has logged at the end of the validation."""
-        if trainer.sanity_checking and self.hypotheses.of == "logged means":
+        if trainer.sanity_checking and isinstance(self.hypotheses.base, Logged):
             self._logged_in_sanity = set(validation_metrics(trainer))
         if self._waits and not self.disabled:
             self._waits = False
@@ -394,6 +396,7 @@ class MesaMonitor(Callback):
             plan = (self._timetable.number, self.alarm.looks, self.alarm.since_step)
             with random_streams(self.seed):
                 look = session.measure(plan, at_end=at_end)
+                self._levels = session.state_dict()
                 if first:
                     session.check_identified(look)
                 with trainer.profiler.profile(f"[{self.name}]judge"):
@@ -479,34 +482,22 @@ class MesaMonitor(Callback):
             rank_zero_info(f"MesaMonitor {self.name!r} is attached by the script; that of the environment is off.")
         return self.autoloaded and len(twins) > 1
 
-    def _open(self, trainer: Any, pl_module: Any) -> Session | LoggedSession:
-        if self.hypotheses.of == "logged means":
-            if self.shifted is None or self.reading != Reading() or self.probes:
-                raise ConfigurationError(
-                    "of logged values there are no batches: pass shifted= names of validation loaders, and leave out "
-                    "forward=, inputs=, outputs=, groups=, cue= and probes=."
-                )
-            return LoggedSession(
-                trainer, pl_module, self.name, self.hypotheses, self.reference, self.shifted, self._logged_in_sanity
-            )
-        return Session(
-            trainer,
-            pl_module,
-            self.name,
-            self.hypotheses,
-            self.reference,
-            self.shifted,
-            self.reading,
-            self.limit_batches,
-            self.seed,
-            ScoredWeights(trainer, self, self.weights),
-            self._levels,
-            self.probes,
-            self.alarm.checks,
+    def _open(self, trainer: Any, pl_module: Any) -> Watch:
+        context = LookContext(
+            trainer, pl_module, self.hypotheses, self.reading, self.seed, self.name, self.limit_batches
         )
+        if not isinstance(self.hypotheses.base, Logged):
+            weights = ScoredWeights(trainer, self, self.weights)
+            return Session(context, self.reference, self.shifted, weights, self.probes, self.alarm.checks, self._levels)
+        if self.shifted is None or self.reading != Reading() or self.probes:
+            raise ConfigurationError(
+                "of logged values there are no batches: pass shifted= names of validation loaders, and leave out "
+                "forward=, inputs=, outputs=, groups=, cue= and probes=."
+            )
+        return LoggedSession(context, self.reference, self.shifted, self._logged_in_sanity)
 
     def _close(self) -> None:
         """Close environments; items are kept for a test after the fit."""
-        if self._session is not None and self.hypotheses.of == "episodes":
+        if self._session is not None:
             self._session.close()
-            self._session = None
+            self._session = self._session if self._session.reusable else None

@@ -10,7 +10,8 @@ from lightning_mesa.callbacks.processes import gather
 from lightning_mesa.checks import Look
 from lightning_mesa.errors import ConfigurationError
 from lightning_mesa.objectives.hypotheses import Hypotheses
-from lightning_mesa.observe.forward import Reading, call_model, choices
+from lightning_mesa.observe.context import Reading
+from lightning_mesa.observe.forward import call_model, choices
 from lightning_mesa.observe.reader import Reader
 from lightning_mesa.observe.subject import Subject
 from lightning_mesa.probes.probe import Probe, ProbeResult, ReadingProbe

@@ -2,131 +2,78 @@
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from lightning_mesa.callbacks.compat import find, validation_datasets
+from lightning_mesa.callbacks.compat import validation_loaders
 from lightning_mesa.callbacks.probing import Probing
 from lightning_mesa.callbacks.processes import gather, together
-from lightning_mesa.callbacks.schedule import Schedule
+from lightning_mesa.callbacks.watch import Watch
 from lightning_mesa.checks import CHECKS, Check, Look
 from lightning_mesa.checks.look import Plan
-from lightning_mesa.data.data_regimes import DataRegime, Place, after_reload, at_start, in_words
-from lightning_mesa.data.distributions import Distribution, named_distributions
-from lightning_mesa.data.episodes import EnvSource, Levels, env_sources
-from lightning_mesa.data.items import Source, item_sources
+from lightning_mesa.data.distribution import Distribution, Source, opened
+from lightning_mesa.data.distributions import named_distributions
 from lightning_mesa.errors import ConfigurationError
-from lightning_mesa.objectives.hypotheses import Hypotheses
+from lightning_mesa.observe.context import LookContext
 from lightning_mesa.observe.features import UntrainedCopy
-from lightning_mesa.observe.forward import Reading
 from lightning_mesa.observe.generators import generators
 from lightning_mesa.observe.isolation import no_trace, random_streams
 from lightning_mesa.observe.weights import ScoredWeights
 from lightning_mesa.probes.probe import Probe
-from lightning_mesa.records import Behavior, Role
+from lightning_mesa.records import Behavior
 
 
-class Session:
+class Session(Watch):
     """Finds the distributions when training starts, and observes and measures them at every look.
 
-    Another kind of session is :class:`~lightning_mesa.callbacks.logged.LoggedSession`.
-
     Args:
-        trainer: The trainer.
-        pl_module: The LightningModule.
-        name: The monitor's name.
-        hypotheses: The listed objectives.
+        context: Who looks, at what, and how; the limit is on the batches of each distribution.
         reference: The reference distributions by name.
         shifted: The shifted ones, or None to ask ``mesa_distributions()``.
-        reading: How to read batches.
-        limit_batches: Read at most so many batches of each distribution at a look.
-        seed: Seed of everything random inside a look.
         weights: Which weights to look at.
-        levels: Chance and oracle's scores in environments that have been measured already; new ones are added.
         probes: What looks into the model.
         checks: What is asked about behavior.
+        state: What the sources of an earlier session remember, see :meth:`state_dict`.
 
     Raises:
         ConfigurationError: If a distribution cannot be found, or does not hold what the objectives score.
     """
 
     any_time = True
-    """A look can be taken at any time."""
 
     def __init__(
         self,
-        trainer: Any,
-        pl_module: Any,
-        name: str,
-        hypotheses: Hypotheses,
+        context: LookContext,
         reference: Mapping[str, Distribution],
         shifted: Mapping[str, Distribution] | None,
-        reading: Reading,
-        limit_batches: int | None,
-        seed: int,
         weights: ScoredWeights,
-        levels: Levels,
         probes: Sequence[Probe] = (),
         checks: Sequence[Check] = CHECKS,
+        state: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
-        self.trainer = trainer
-        self.pl_module = pl_module
-        self.name = name
-        self.hypotheses = hypotheses
-        self.seed = seed
+        trainer, pl_module, seed = context.trainer, context.pl_module, context.seed
+        if batches := int(trainer.fast_dev_run):
+            context = replace(context, limit=min(batches, context.limit or batches))
         self.weights = weights
         self.checks = checks
-        if trainer.fast_dev_run:
-            limit_batches = min(int(trainer.fast_dev_run), limit_batches or int(trainer.fast_dev_run))
         # Factories and dataloader hooks may draw random numbers.
         with random_streams(seed), generators(pl_module, trainer.datamodule):
-            if shifted is None:
-                shifted = _offered(trainer, pl_module)
-                check_apart(reference, shifted)
-            self.distributions = {**reference, **shifted}
-            validation = validation_datasets(trainer)
-            look_up, owners = partial(find, trainer, pl_module), (pl_module, trainer.datamodule)
-            sources: Sequence[Source | EnvSource] = (
-                env_sources(self.distributions, hypotheses, look_up, owners, reading, limit_batches, levels)
-                if hypotheses.of == "episodes"
-                else item_sources(
-                    self.distributions, hypotheses, look_up, reading, limit_batches, trainer.limit_val_batches
-                )
-            )
-        roles: dict[str, Role] = dict.fromkeys(reference, "reference")
-        self.roles = roles | dict.fromkeys(shifted, "shifted")
-        self.places: dict[str, Place] = {}
-        self.data_regimes: dict[str, DataRegime] = {}
-        with no_trace(trainer, pl_module, seed, *(owner for source in sources for owner in source.owners)):
-            for source in sources:
-                number = next((i for i, held in enumerate(validation) if held is source.dataset), None)
+            super().__init__(context, reference, _offered(trainer, pl_module) if shifted is None else shifted)
+            validation = validation_loaders(trainer).values()
+            self.sources = opened(self.distributions, context)
+        datasets = [getattr(loader, "dataset", loader) for loader in validation]
+        with self._no_trace():
+            for source in self.sources:
+                source.load_state_dict((state or {}).get(next(iter(source.parts)), {}))
+                number = next((i for i, held in enumerate(datasets) if held is source.dataset), None)
                 for where in source.parts:
-                    declared = self.distributions[where].data_regime
-                    place = self.places[where] = Place(where, self.roles[where], declared, number)
-                    self.data_regimes[where] = at_start(trainer, name, place, partial(source.draws_anew, seed))
-            self.probing = Probing(trainer, pl_module, probes, reading, seed, hypotheses)
-        self.sources = [
-            replace(source, fresh=any(self.data_regimes[where].label == "fresh" for where in source.parts))
-            for source in sources
-        ]
+                    self.put(where, number, partial(source.draws_anew, seed))
+            self.probing = Probing(trainer, pl_module, probes, context.reading, seed, self.hypotheses)
+        self._fresh = {where for where, regime in self.data_regimes.items() if regime.label == "fresh"}
         # Without another objective, only its features can tell what the model is still capable of.
-        compare = hypotheses.base_alone and hypotheses.of == "items"
-        self.untrained = UntrainedCopy(trainer, pl_module, seed) if compare else None
-
-    def close(self) -> None:
-        """Close the environments, where there are some."""
-        for source in self.sources:
-            source.close()
-
-    def plan(self, every_n_steps: int | None) -> Schedule:
-        """When to look in this fit."""
-        return Schedule.plan(self.trainer, every_n_steps)
-
-    def ready(self) -> bool:
-        """Whether a look can be taken now."""
-        return True
+        self.untrained = UntrainedCopy(trainer, pl_module, seed) if self.hypotheses.base_alone else None
 
     def measure(self, plan: Plan, *, at_end: bool = False) -> Look:
         """Observe every distribution, one forward pass per item, and let the checks find.
@@ -144,9 +91,7 @@ class Session:
             self.weights.inside(self.pl_module, at_end=at_end) as weights,
         ):
             checks = self._observed()
-            labels = {where: regime.label for where, regime in self.data_regimes.items()}
-            base = self.hypotheses.base.name
-            look = Look(trainer.global_step, trainer.current_epoch, base, self.roles, plan, labels, weights)
+            look = self.look(plan, weights)
             with trainer.profiler.profile(f"[{self.name}]probe"), self._alone_together():
                 probed = self.probing.measure(look)
         with trainer.profiler.profile(f"[{self.name}]measure"):
@@ -177,35 +122,34 @@ class Session:
         return merged
 
     def rehearse(self) -> None:
-        """Read one batch of each source, so that what cannot be read is refused before a resumed training.
-
-        Raises:
-            ConfigurationError: As :meth:`measure`.
-        """
+        """Read one batch of each source, so that what cannot be read is refused before a resumed training."""
         seen = dict.fromkeys(self.distributions, 0)
         with self._alone_together():
             for source in self.sources:
-                for behavior in self._behaviors([replace(source, limit=self.trainer.world_size)]):
+                for behavior in self._behaviors([source], limit=self.trainer.world_size):
                     seen |= dict.fromkeys(source.parts, behavior.n + seen[behavior.distribution])
         self._check_seen(seen)
 
-    def _behaviors(self, sources: Iterable[Source | EnvSource]) -> Iterator[Behavior]:
-        started = time.perf_counter()
+    def _behaviors(self, sources: Iterable[Source], limit: int | None = None) -> Iterator[Behavior]:
+        """The behavior on some sources, of this many batches at most."""
+        context = replace(self.context, started=time.perf_counter(), limit=limit or self.context.limit)
         for source in sources:
-            untrained = self.untrained if "shifted" in map(self.roles.get, source.parts) else None
-            reader = self.probing.reader() if "shifted" in map(self.roles.get, source.parts) else None
-            for behavior in source.behaviors(
-                self.trainer, self.pl_module, self.hypotheses, self.seed, untrained, self.name, started, reader
-            ):
+            of_source = replace(context, fresh=not self._fresh.isdisjoint(source.parts))
+            if "shifted" in map(self.roles.get, source.parts):
+                of_source = replace(of_source, untrained=self.untrained, reader=self.probing.reader())
+            for behavior in source.behaviors(of_source):
                 is_shifted = self.roles[behavior.distribution] == "shifted"
                 yield behavior if is_shifted else replace(behavior, features=None)
 
     @contextmanager
     def _alone_together(self) -> Iterator[None]:
         """Leave no trace, and fail on all processes if one fails."""
-        owners = [owner for source in self.sources for owner in source.owners]
-        with together(self.trainer), no_trace(self.trainer, self.pl_module, self.seed, *owners):
+        with together(self.trainer), self._no_trace():
             yield
+
+    def _no_trace(self) -> AbstractContextManager[None]:
+        owners = [owner for source in self.sources for owner in source.owners]
+        return no_trace(self.trainer, self.pl_module, self.context.seed, *owners)
 
     def check_identified(self, look: Look) -> None:
         """Refuse distributions on none of which base and a proxy disagree, once all items have been seen.
@@ -214,7 +158,8 @@ class Session:
             ConfigurationError: Then no look can tell them apart.
         """
         conflicts = [finding.n for finding in look.found("conflict")]
-        if conflicts and not any(conflicts) and all(source.limit is None for source in self.sources):
+        whole = self.context.limit is None and all(source.limit is None for source in self.sources)
+        if conflicts and not any(conflicts) and whole:
             base, proxies = self.hypotheses.base.name, [proxy.name for proxy in self.hypotheses.proxies]
             raise ConfigurationError(
                 f"no distribution has an item on which {base!r} and {' or '.join(map(repr, proxies))} prescribe "
@@ -225,18 +170,21 @@ class Session:
     def data_in_words(self) -> str:
         """Which data regime each distribution has, and what probes cost."""
         probes = f"; probes the model by {self.probing.costs}" if self.probing.costs else ""
-        return in_words(self.data_regimes) + probes
+        return super().data_in_words() + probes
 
-    def adapt_to_reload(self) -> str:
-        """Take note that weights were loaded; says in one line which data become adaptive by it, else nothing."""
-        new = {
-            where: regime
-            for where, place in self.places.items()
-            if self.data_regimes[where].label != "adaptive"
-            and (regime := after_reload(self.trainer, self.name, place)) is not None
-        }
-        self.data_regimes |= new
-        return in_words(new)
+    def state_dict(self) -> dict[str, dict[str, Any]]:
+        """What the sources remember, by the first distribution of each."""
+        return {next(iter(source.parts)): state for source in self.sources if (state := source.state_dict())}
+
+    @property
+    def reusable(self) -> bool:
+        """Whether all sources can be read after they are closed."""
+        return all(source.reusable for source in self.sources)
+
+    def close(self) -> None:
+        """Close the sources."""
+        for source in self.sources:
+            source.close()
 
     def _check_seen(self, seen: Mapping[str, int]) -> None:
         everybodys = gather(self.trainer, seen)
@@ -244,16 +192,6 @@ class Session:
             if not sum(of_one[where] for of_one in everybodys):
                 rest = "" if distribution.where is None else f" where {distribution.where!r} holds"
                 raise ConfigurationError(f"distribution {where!r} is empty: there is no item{rest} to look at.")
-
-
-def check_apart(reference: Iterable[str], shifted: Iterable[str]) -> None:
-    """Refuse a name that is both a reference and a shifted distribution.
-
-    Raises:
-        ConfigurationError: If there is one.
-    """
-    for name in set(reference) & set(shifted):
-        raise ConfigurationError(f"{name!r} names a reference and a shifted distribution: give them different names.")
 
 
 def _offered(trainer: Any, pl_module: Any) -> dict[str, Distribution]:

@@ -2,64 +2,66 @@
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Callable, Generator
+from contextlib import ExitStack
+from typing import Any, TypeVar, cast
 
 PATIENCE_SECONDS = 2.0
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
-def progress(trainer: Any, batches: Iterable[T], description: str, total: int | None, started: float) -> Iterator[T]:
+def progress(
+    trainer: Any, batches: Generator[T, None, R], description: str, total: int | None, started: float
+) -> Generator[T, None, R]:
     """Pass batches on, and show how many have been passed on when the look takes long.
 
     Args:
         trainer: The trainer; nothing is shown where its progress bar is absent or disabled.
-        batches: What to pass on.
+        batches: What to pass on, from a generator.
         description: Shown beside the bar.
         total: Number of batches, or None where unknown.
         started: ``time.perf_counter()`` when the look began.
+
+    Returns:
+        What the generator returns.
     """
-    bar = trainer.progress_bar_callback
-    shown: _RichTask | _TqdmTask | None = None
-    try:
-        for i, batch in enumerate(batches):
-            if shown is None and bar is not None and time.perf_counter() - started > PATIENCE_SECONDS:
-                if getattr(bar, "is_disabled", True):
-                    bar = None
-                elif not hasattr(bar, "progress"):
-                    shown = _TqdmTask(description, total)
-                elif bar.progress is not None:  # Rich's is there only once training has begun
-                    shown = _RichTask(bar, description, total)
-            if shown is not None:
-                shown.update(i)
+    bar, done = trainer.progress_bar_callback, 0
+    show: Callable[[int], Any] | None = None
+    with ExitStack() as stack:
+        while True:
+            try:
+                batch = next(batches)
+            except StopIteration as end:
+                return cast(R, end.value)
+            if show is None and bar is not None and time.perf_counter() - started > PATIENCE_SECONDS:
+                bar = None if getattr(bar, "is_disabled", True) else bar
+                show = bar and _shown(bar, description, total, stack)
+            if show is not None:
+                show(done)
+            done += 1
             yield batch
-    finally:
-        if shown is not None:
-            shown.close()
 
 
-class _RichTask:
-    def __init__(self, bar: Any, description: str, total: int | None) -> None:
-        self.progress = bar.progress
-        self.task = self.progress.add_task(description, total=float("inf") if total is None else total)
-
-    def update(self, done: int) -> None:
-        self.progress.update(self.task, completed=done)
-        self.progress.refresh()
-
-    def close(self) -> None:
-        self.progress.update(self.task, visible=False)
+def finished(steps: Generator[Any, None, R]) -> R:
+    """Run a generator to its end; what it returns."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return cast(R, end.value)
 
 
-class _TqdmTask:
-    def __init__(self, description: str, total: int | None) -> None:
+def _shown(bar: Any, description: str, total: int | None, stack: ExitStack) -> Callable[[int], Any] | None:
+    """Shows how many are done, until the stack closes; None as long as Rich's bar is not there."""
+    if not hasattr(bar, "progress"):
         from tqdm.auto import tqdm
 
-        self.bar = tqdm(desc=description, total=total, leave=False, file=sys.stdout)
-
-    def update(self, done: int) -> None:
-        self.bar.update(done - self.bar.n)
-
-    def close(self) -> None:
-        self.bar.close()
+        beside = stack.enter_context(tqdm(desc=description, total=total, leave=False, file=sys.stdout))
+        return lambda done: beside.update(done - beside.n)
+    if (rich := bar.progress) is None:  # before training has begun
+        return None
+    task = rich.add_task(description, total=float("inf") if total is None else total)
+    stack.callback(rich.update, task, visible=False)
+    return lambda done: (rich.update(task, completed=done), rich.refresh())

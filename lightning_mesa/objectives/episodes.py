@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lightning_mesa.attach.importing import imported, is_path
 from lightning_mesa.errors import ConfigurationError
-from lightning_mesa.objectives.objective import Objective, check_name, two_floats, within_bounds
+from lightning_mesa.objectives.objective import Objective, within_bounds
 
 
 @dataclass(frozen=True)
@@ -101,16 +101,11 @@ class EpisodeReturn(EpisodeObjective):
     ) -> None:
         self.reward = imported(str(reward), "reward") if is_path(reward) else reward
         self.info_keys = (self.reward,) if isinstance(self.reward, str) else ()
-        default = str(getattr(self.reward, "__name__", self.reward or "return"))
-        self.name = check_name(default if name is None else name, "objective name")
+        self._describe(self.reward or "return", name, bounds, ceiling, chance)
         if not 0 < discount <= 1:
             raise ConfigurationError(f"objective {self.name!r}: discount must lie in (0, 1], not {discount}.")
         self.discount = discount
-        self.bounds = two_floats(bounds, self.name)
-        self.ceiling = self.bounds[1] if ceiling is None else float(ceiling)
         self.ceiling_given = ceiling is not None
-        self.chance = None if chance is None else float(chance)
-        self._check_levels()
 
     def start(self, n: int) -> Tensor:
         """``[n, 2]`` return so far, and what the next reward counts; ``[n, 1]`` without a discount."""
@@ -177,12 +172,8 @@ class Reached(EpisodeObjective):
         self.goal = goal
         self.before = (before,) if isinstance(before, str) else tuple(before)
         self.info_keys = (goal, *self.before)
-        self.name = check_name(goal if name is None else name, "objective name")
-        self.bounds = (0.0, 1.0)
-        self.ceiling = 1.0 if ceiling is None else float(ceiling)
         self.ceiling_given = ceiling is not None
-        self.chance = None if chance is None else float(chance)
-        self._check_levels()
+        self._describe(goal, name, (0.0, 1.0), ceiling, chance)
 
     def start(self, n: int) -> Tensor:
         """``[n, 2]`` bool: reached, and whether another was reached before."""

@@ -20,7 +20,6 @@ class Hypotheses:
     Attributes:
         all: The listed objectives, base first.
         scored: The same and the witness.
-        of: What they score: items, logged means, or episodes.
 
     Raises:
         ConfigurationError: If something listed is no objective, or two share a name.
@@ -45,12 +44,11 @@ class Hypotheses:
         for name in names:
             if names.count(name) > 1:
                 raise ConfigurationError(f"two objectives are named {name!r}: give one of them name=.")
-        self.of = self.base.of
         for objective in self.scored:
-            if objective.of != self.of:
+            if objective.of != self.base.of:
                 raise ConfigurationError(
-                    f"objective {self.base.name!r} scores {self.of}, and {objective.name!r} {objective.of}: what is "
-                    "listed together must be of one kind."
+                    f"objective {self.base.name!r} scores {self.base.of}, and {objective.name!r} {objective.of}: what "
+                    "is listed together must be of one kind."
                 )
         for proxy in self.proxies:
             check_name(proxy.name, "proxy name", reserved=("base", "neither"))

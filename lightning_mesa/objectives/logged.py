@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor
 
 from lightning_mesa.errors import ConfigurationError
-from lightning_mesa.objectives.objective import Objective, check_name, two_floats
+from lightning_mesa.objectives.objective import Objective
 
 
 class Logged(Objective):
@@ -39,11 +39,7 @@ class Logged(Objective):
         chance: float | None = None,
     ) -> None:
         self.metric = metric
-        self.name = check_name(metric.replace("/", ".") if name is None else name, "objective name")
-        self.bounds = two_floats(bounds, self.name)
-        self.ceiling = self.bounds[1] if ceiling is None else float(ceiling)
-        self.chance = None if chance is None else float(chance)
-        self._check_levels()
+        self._describe(metric.replace("/", "."), name, bounds, ceiling, chance)
 
     def score(self, batch: Any, outputs: Tensor) -> Tensor:
         """There are none for single items."""

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from lightning_mesa.attach.importing import imported
 from lightning_mesa.errors import ConfigurationError
-from lightning_mesa.objectives.objective import Objective, Target, check_name, default_name, pick
+from lightning_mesa.objectives.objective import Objective, Target, pick
 
 
 class Matches(Objective):
@@ -37,10 +37,7 @@ class Matches(Objective):
         if isinstance(target, str) and ":" in target:
             target = imported(target, "target")
         self.target: Target = target
-        self.name = check_name(default_name(target) if name is None else name, "objective name")
-        self.bounds = (0.0, 1.0)
-        self.ceiling = float(ceiling)
-        self._check_levels()
+        self._describe(target, name, (0.0, 1.0), ceiling)
 
     def score(self, batch: Any, outputs: Tensor) -> Tensor:
         """``[n]`` bool: whether the largest of the outputs ``[n, A]`` is the target's."""

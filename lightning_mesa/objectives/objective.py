@@ -82,7 +82,7 @@ class Objective(ABC):
         bounds: Smallest and largest possible score.
         ceiling: Score of an oracle; the upper bound where none is known.
         chance: Score of the best output that does not look at the input, or None to measure it.
-        of: What gets a score. Objectives that are listed together are all of one kind.
+        of: What gets a score, in words. Objectives that are listed together are all of one kind.
     """
 
     of: ClassVar[Literal["items", "logged means", "episodes"]] = "items"
@@ -121,17 +121,40 @@ class Objective(ABC):
         low, high = self.bounds
         return (score - low) / (high - low)
 
-    def _check_levels(self) -> None:
-        """Refuse bounds, ceiling or chance that do not fit together."""
-        low, high = self.bounds
+    def _describe(
+        self,
+        source: Target | ScoreFn,
+        name: str | None,
+        bounds: Sequence[float],
+        ceiling: float | None = None,
+        chance: float | None = None,
+    ) -> None:
+        """Set name, bounds, ceiling and chance, and refuse those that do not fit together.
+
+        Args:
+            source: What the objective is called after where it has no name: a function, or a string.
+            name: Its name.
+            bounds: Smallest and largest possible score.
+            ceiling: Score of an oracle; None for the upper bound.
+            chance: Score of the best output that does not look at the input, or None to measure it.
+
+        Raises:
+            ConfigurationError: If one of them cannot be right.
+        """
+        self.name = check_name(_default_name(source) if name is None else name, "objective name")
+        if len(bounds) != 2:
+            raise ConfigurationError(f"objective {self.name!r}: bounds must be two numbers, not {bounds!r}.")
+        low, high = self.bounds = float(bounds[0]), float(bounds[1])
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
             raise ConfigurationError(
                 f"objective {self.name!r}: bounds must be two finite numbers, low < high, not {self.bounds}."
             )
+        self.ceiling = high if ceiling is None else float(ceiling)
         if not low < self.ceiling <= high:
             raise ConfigurationError(
                 f"objective {self.name!r}: ceiling {self.ceiling} must lie above {low} and at most at {high}."
             )
+        self.chance = None if chance is None else float(chance)
         if self.chance is not None and not low <= self.chance < self.ceiling:
             raise ConfigurationError(
                 f"objective {self.name!r}: chance {self.chance} must lie between {low} and the ceiling {self.ceiling}."
@@ -160,26 +183,10 @@ def conflicting(by_base: Tensor, by_proxy: Tensor) -> Tensor:
     return by_base.any(1) & by_proxy.any(1) & ~(by_base & by_proxy).any(1)
 
 
-def default_name(source: Target | ScoreFn) -> str:
-    """The name of an objective that was given none.
-
-    Raises:
-        ConfigurationError: If it is a lambda.
-    """
+def _default_name(source: Target | ScoreFn) -> str:
     if not callable(source):
         return str(source)
     name = getattr(source, "__name__", type(source).__name__)
     if name == "<lambda>":
         raise ConfigurationError("an objective made from a lambda needs a name: pass name=.")
     return str(name)
-
-
-def two_floats(bounds: Sequence[float], name: str) -> tuple[float, float]:
-    """Bounds as they were given, in whatever kind of sequence.
-
-    Raises:
-        ConfigurationError: If they are not two.
-    """
-    if len(bounds) != 2:
-        raise ConfigurationError(f"objective {name!r}: bounds must be two numbers, not {bounds!r}.")
-    return float(bounds[0]), float(bounds[1])

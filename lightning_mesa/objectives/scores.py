@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
-from lightning_mesa.objectives.objective import Objective, ScoreFn, check_name, default_name, function_of, two_floats
+from lightning_mesa.objectives.objective import Objective, ScoreFn, function_of
 
 
 class ScoreFunction(Objective):
@@ -33,11 +33,7 @@ class ScoreFunction(Objective):
         chance: float | None = None,
     ) -> None:
         self.fn: ScoreFn = function_of(fn, "fn")
-        self.name = check_name(default_name(self.fn) if name is None else name, "objective name")
-        self.bounds = two_floats(bounds, self.name)
-        self.ceiling = self.bounds[1] if ceiling is None else float(ceiling)
-        self.chance = None if chance is None else float(chance)
-        self._check_levels()
+        self._describe(self.fn, name, bounds, ceiling, chance)
 
     def score(self, batch: Any, outputs: Tensor) -> Tensor:
         """``[n]`` scores from the user's function."""
@@ -70,12 +66,7 @@ class NegativeLoss(Objective):
         chance: float | None = None,
     ) -> None:
         self.fn: ScoreFn = function_of(fn, "fn")
-        self.name = check_name(default_name(self.fn) if name is None else name, "objective name")
-        low, high = two_floats(bounds, self.name)
-        self.bounds = (-high, -low)
-        self.ceiling = -low if ceiling is None else float(ceiling)
-        self.chance = None if chance is None else float(chance)
-        self._check_levels()
+        self._describe(self.fn, name, [-loss for loss in reversed(bounds)], ceiling, chance)
 
     def score(self, batch: Any, outputs: Tensor) -> Tensor:
         """``[n]`` minus the losses, clipped to the bounds; NaN stays NaN."""

@@ -22,10 +22,10 @@ from lightning_mesa.observe.rollouts import limited, reset_some, tensors, transi
 from lightning_mesa.records import Decisions
 
 EXPLORE = 0.25
-"""So often an action is random on the policy's own way to a decision."""
+"""Share of random actions on the policy's own way to a decision."""
 
 WANDER = 5
-"""So many times as many episodes as are needed are wandered through at random, to find what objectives gain from."""
+"""Random episodes per decision, at most, that are searched for what objectives gain from."""
 
 SAME = 1e-3
 """Probabilities that differ by more than this are not those of the same situation."""
@@ -62,12 +62,11 @@ def run_decisions(
     prefer: Prefer,
     objectives: Sequence[EpisodeObjective],
     seeds: Sequence[int],
-    into: list[Decisions],
     *,
     discount: float,
     max_steps: int,
     timeout: float,
-) -> Generator[int, None, None]:
+) -> Generator[int, None, Decisions]:
     """Try two actions at one decision in each of many episodes.
 
     Args:
@@ -75,13 +74,15 @@ def run_decisions(
         prefer: The policy.
         objectives: Whose gains are the features; the last feature counts the steps.
         seeds: Of the episodes.
-        into: Where the decisions are put, once all are done.
         discount: Of what follows.
-        max_steps: An episode is cut after so many.
+        max_steps: An episode is cut after this many.
         timeout: Seconds that a step may take.
 
     Yields:
         How many episodes have been run so far.
+
+    Returns:
+        What the decisions tell, once all are done.
 
     Raises:
         ConfigurationError: If actions are not discrete, or episodes cannot be seeded one by one.
@@ -107,7 +108,7 @@ def run_decisions(
         looks = [tried, tried]
         if not all(_same(one, other) for one, other in zip(tried, repeated, strict=False)):
             looks = [(yield from trying.run(again)), (yield from trying.run(again))]
-    into.append(_told(pairs, [tried, repeated, *looks], times, discount))
+    return _told(pairs, [tried, repeated, *looks], times, discount)
 
 
 @dataclass(frozen=True)
@@ -175,7 +176,7 @@ class _Trying:
         envs: The environments.
         prefer: The policy.
         objectives: Whose gains are kept.
-        max_steps: An episode is cut after so many.
+        max_steps: An episode is cut after this many.
         in_time: Limits the time that a step may take.
     """
 

@@ -2,11 +2,11 @@
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,62 +14,27 @@ from torch import Tensor
 from lightning_mesa.errors import ConfigurationError
 from lightning_mesa.objectives.hypotheses import Hypotheses
 from lightning_mesa.objectives.objective import Objective, pick, within_bounds
-from lightning_mesa.observe.features import MAX_ITEMS, UntrainedCopy, linear_inputs
+from lightning_mesa.observe.context import LookContext, Outputs, Reading
+from lightning_mesa.observe.features import MAX_ITEMS, linear_inputs
 from lightning_mesa.observe.loaders import ItemLoader
-from lightning_mesa.observe.parts import Where, chosen, part_of
-from lightning_mesa.observe.reader import Reader
+from lightning_mesa.observe.parts import Where, chosen, labels_of, part_of
 from lightning_mesa.records import Behavior
-
-Outputs: TypeAlias = Callable[[Any, Any], Any]
-Inputs: TypeAlias = str | int | Sequence[str]
 
 MAX_GROUPS = 64
 """More distinct values than this in a batch mean that the key is no group label."""
 
 
-@dataclass(frozen=True)
-class Reading:
-    """How to read one distribution: how its batches reach the model and what comes out.
-
-    Attributes:
-        forward: ``(pl_module, batch) -> outputs``; None calls the LightningModule on ``inputs``.
-        inputs: Index, key, or keys passed by keyword; None takes a tensor batch whole and the first element
-            of a tuple.
-        outputs: ``(outputs, batch) -> [n, A]``; None takes a tensor, ``["logits"]`` or ``.logits``.
-        groups: Keys of group labels in the batch.
-        ids: Key or index of item ids in the batch.
-        cue: ``batch -> batch``, the same inputs with a cue; costs a second forward pass.
-    """
-
-    forward: Callable[[Any, Any], Any] | None = None
-    inputs: Inputs | None = None
-    outputs: Outputs | None = None
-    groups: Sequence[str | int] = ()
-    ids: str | int | None = None
-    cue: Callable[[Any], Any] | None = None
-
-
 def observe(
-    trainer: Any,
-    pl_module: Any,
-    parts: Mapping[str, Where | None],
-    loader: ItemLoader,
-    hypotheses: Hypotheses,
-    reading: Reading,
-    untrained: UntrainedCopy | None = None,
-    reader: Reader | None = None,
-) -> Iterator[Behavior]:
+    context: LookContext, parts: Mapping[str, Where | None], loader: ItemLoader
+) -> Generator[Behavior, None, None]:
     """Run the model over items, one forward pass per batch; to be iterated inside ``no_trace``.
 
+    With ``context.untrained``, each of the first items costs a pass of the copy as well.
+
     Args:
-        trainer: The Lightning trainer, for its device and precision.
-        pl_module: The LightningModule.
+        context: Who looks, at what, and how.
         parts: The distributions that these items make up: name -> which of them belong to it, None for all.
         loader: The items, from :func:`~lightning_mesa.observe.loaders.item_loader`.
-        hypotheses: The listed objectives.
-        reading: How to read the batches.
-        untrained: To compare the features of the first items with; each of these costs a pass of the copy.
-        reader: To read layers with.
 
     Yields:
         The behavior on each batch and part.
@@ -77,7 +42,9 @@ def observe(
     Raises:
         ConfigurationError: If a batch, the model's outputs or a score is not as the objectives need it.
     """
-    precision, strategy = trainer.precision_plugin, trainer.strategy
+    pl_module, hypotheses, reading = context.pl_module, context.hypotheses, context.reading
+    untrained, reader = context.untrained, context.reader
+    precision, strategy = context.trainer.precision_plugin, context.trainer.strategy
     to_compare = 0 if untrained is None else len(range(loader.rank, MAX_ITEMS, loader.world_size))
     seen = 0
     try:
@@ -104,8 +71,9 @@ def observe(
                 cued_batch = reading.cue(batch)
                 with precision.forward_context():
                     raw = call_model(pl_module, cued_batch, reading)
-                cued = _base_score(hypotheses.base, batch, choices(raw, cued_batch, reading.outputs), behavior.n)
-                behavior = replace(behavior, cued=cued)
+                cued = choices(raw, cued_batch, reading.outputs)
+                score = _checked(hypotheses.base, hypotheses.base.score(batch, cued), behavior.n).double()
+                behavior = replace(behavior, cued=score.masked_fill(_unknown(cued), torch.nan))
             for name, where in parts.items():
                 yield part_of(behavior, name, None if where is None else chosen(where, batch, behavior, hypotheses))
     except ConfigurationError as error:
@@ -201,11 +169,11 @@ def behave(
         if objective.chance is None and (prescription is None or score.dtype != torch.bool):
             uniform[objective.name] = _checked(objective, objective.score(batch, torch.zeros_like(outputs)), n).double()
     chosen = outputs.argmax(1).cpu() if discrete else None
-    unknown = (outputs.flatten(1).isnan().any(1) if outputs.ndim > 1 else outputs.isnan()).cpu()
+    unknown = _unknown(outputs)
     if unknown.any():
         scores = {objective: score.masked_fill(unknown, torch.nan) for objective, score in scores.items()}
         chosen = None if chosen is None else chosen.masked_fill(unknown, -1)
-    ids = None if reading.ids is None else _labels(batch, reading.ids, n, "ids").long()
+    ids = None if reading.ids is None else labels_of(batch, reading.ids, n, "ids").long()
     groups: dict[str, Tensor] = {}
     for key in reading.groups:
         for label, mask in _group_masks(batch, key, n):
@@ -242,21 +210,17 @@ def _extremity(outputs: Tensor, discrete: bool) -> Tensor:
     """``[n]`` distance of the outputs from all alike, or their norm; masked choices (-inf) do not count."""
     rows = outputs.reshape(len(outputs), math.prod(outputs.shape[1:]))
     finite = rows.isfinite()
-    if not discrete:
-        values = rows.masked_fill(~finite, 0.0)
-    elif finite.all():
-        values = rows - rows.mean(1, keepdim=True)
-    else:
-        values = rows.masked_fill(~finite, 0.0)
+    values = rows.masked_fill(~finite, 0.0)
+    if discrete:
         mean = values.sum(1, keepdim=True) / finite.sum(1, keepdim=True).clamp(min=1)
         values = (values - mean).masked_fill(~finite, 0.0)
     extremity: Tensor = torch.linalg.vector_norm(values, dim=1)
     return extremity.double().cpu()
 
 
-def _base_score(base: Objective, batch: Any, outputs: Tensor, n: int) -> Tensor:
-    unknown = (outputs.flatten(1).isnan().any(1) if outputs.ndim > 1 else outputs.isnan()).cpu()
-    return _checked(base, base.score(batch, outputs), n).double().masked_fill(unknown, torch.nan)
+def _unknown(outputs: Tensor) -> Tensor:
+    """``[n]`` bool: the items on which an output is NaN."""
+    return outputs.reshape(len(outputs), math.prod(outputs.shape[1:])).isnan().any(1).cpu()
 
 
 def _checked(objective: Objective, score: object, n: int) -> Tensor:
@@ -289,7 +253,7 @@ def _fits(objective: Objective, prescription: Tensor, outputs: Tensor) -> Tensor
 
 
 def _group_masks(batch: Any, key: str | int, n: int) -> Iterator[tuple[str, Tensor]]:
-    labels = _labels(batch, key, n, f"group {key!r}")
+    labels = labels_of(batch, key, n, f"group {key!r}")
     values = torch.unique(labels)
     if labels.is_floating_point() or len(values) > MAX_GROUPS:
         raise ConfigurationError(
@@ -301,17 +265,6 @@ def _group_masks(batch: Any, key: str | int, n: int) -> Iterator[tuple[str, Tens
         mask = labels == value
         label = value.item() if isinstance(names, Tensor) else names[int(mask.nonzero()[0])]
         yield re.sub(r"[^\w.-]", "_", f"{key}.{label}"), mask
-
-
-def _labels(batch: Any, key: str | int, n: int, what: str) -> Tensor:
-    """``[n]`` labels on the CPU; strings are numbered."""
-    labels = pick(batch, key, what)
-    if not isinstance(labels, Tensor):
-        numbers: dict[Any, int] = {}
-        labels = torch.tensor([numbers.setdefault(label, len(numbers)) for label in labels])
-    if list(labels.shape) != [n]:
-        raise ConfigurationError(f"{what}: labels have shape {list(labels.shape)} for {n} items: it must be [{n}].")
-    return labels.detach().cpu()
 
 
 def _shape(value: Any) -> str:

@@ -24,6 +24,7 @@ from torch.utils.data import (
 from lightning_mesa.errors import ConfigurationError
 
 _MOST_IN_A_BATCH = 2**20
+_WORKERS = ("num_workers", "timeout", "worker_init_fn", "multiprocessing_context", "prefetch_factor")
 
 
 @dataclass(frozen=True)
@@ -110,15 +111,7 @@ def item_loader(
     if isinstance(items, DataLoader):
         size, batching = items.batch_size, items.batch_sampler
         sampler = items.sampler if batching is None else getattr(batching, "sampler", None)
-        options |= {
-            "collate_fn": items.collate_fn,
-            "num_workers": items.num_workers,
-            "pin_memory": items.pin_memory,
-            "timeout": items.timeout,
-            "worker_init_fn": items.worker_init_fn,
-            "multiprocessing_context": items.multiprocessing_context,
-            "prefetch_factor": items.prefetch_factor,
-        }
+        options |= {option: getattr(items, option) for option in ("collate_fn", "pin_memory", *_WORKERS)}
     if isinstance(dataset, IterableDataset):
         share = dataset if world_size == 1 else _Share(dataset, rank, world_size)
         of_each = None if limit is None else -(-limit // world_size)

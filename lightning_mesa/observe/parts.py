@@ -1,7 +1,7 @@
 """Behavior on part of the items, and on several batches together."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any, TypeAlias
 
 import torch
@@ -29,8 +29,7 @@ def chosen(where: Where, batch: Any, behavior: Behavior, hypotheses: Hypotheses)
         ConfigurationError: If the predicate gives no bool per item, or cannot be asked of these objectives.
     """
     if isinstance(where, Mapping):
-        masks = [_labelled(batch, key, label, behavior.n) for key, label in where.items()]
-        return torch.stack(masks).all(0)
+        return torch.stack([_labelled(batch, key, label, behavior.n) for key, label in where.items()]).all(0)
     if where == CONFLICT:
         by_base = behavior.prescribed.get(hypotheses.base.name)
         by_proxies = [p for proxy in hypotheses.proxies if (p := behavior.prescribed.get(proxy.name)) is not None]
@@ -54,71 +53,35 @@ def part_of(behavior: Behavior, name: str, mask: Tensor | None) -> Behavior:
     """The behavior on some of the items, all of them for None, as that on a distribution of this name."""
     if mask is None:
         return replace(behavior, distribution=name)
-    features = behavior.features
-    if isinstance(features, Features):
-        first = mask[: len(features.model)]
-        features = Features(features.model[first], features.untrained[first])
-    return Behavior(
-        distribution=name,
-        n=int(mask.sum()),
-        items=behavior.items[mask],
-        scores=_each(behavior.scores, mask),
-        binary=behavior.binary,
-        prescribed=_each(behavior.prescribed, mask),
-        uniform_scores=_each(behavior.uniform_scores, mask),
-        chosen=_some(behavior.chosen, mask),
-        groups={label: members[mask] for label, members in behavior.groups.items() if (members & mask).any()},
-        ids=_some(behavior.ids, mask),
-        extremity=_some(behavior.extremity, mask),
-        cued=_some(behavior.cued, mask),
-        features=features,
-        log_probabilities=_some(behavior.log_probabilities, mask),
-        activations=_each(behavior.activations, mask),
-    )
+    part = {of.name: _masked(getattr(behavior, of.name), mask) for of in fields(Behavior)}
+    groups = {label: members for label, members in part["groups"].items() if members.any()}
+    return Behavior(**part | {"distribution": name, "n": int(mask.sum()), "groups": groups})
 
 
 def joined(behaviors: Sequence[Behavior]) -> Behavior:
     """Several batches of one distribution as one."""
     if len(behaviors) == 1:
         return behaviors[0]
-    first = behaviors[0]
-    groups = {label for behavior in behaviors for label in behavior.groups}
-    return Behavior(
-        distribution=first.distribution,
-        n=sum(behavior.n for behavior in behaviors),
-        items=torch.cat([behavior.items for behavior in behaviors]),
-        scores=_cat([behavior.scores for behavior in behaviors]),
-        binary=first.binary,
-        prescribed=_cat([behavior.prescribed for behavior in behaviors]),
-        uniform_scores=_cat([behavior.uniform_scores for behavior in behaviors]),
-        chosen=_cat_some([behavior.chosen for behavior in behaviors]),
-        groups={
-            label: torch.cat([b.groups.get(label, torch.zeros(b.n, dtype=torch.bool)) for b in behaviors])
-            for label in groups
-        },
-        ids=_cat_some([behavior.ids for behavior in behaviors]),
-        extremity=_cat_some([behavior.extremity for behavior in behaviors]),
-        cued=_cat_some([behavior.cued for behavior in behaviors]),
-        features=_joined_features([b.features for b in behaviors if b.features is not None]),
-        log_probabilities=_cat_some([behavior.log_probabilities for behavior in behaviors]),
-        activations=_cat([behavior.activations for behavior in behaviors]),
-    )
+    whole = {of.name: _cat([getattr(behavior, of.name) for behavior in behaviors]) for of in fields(Behavior)}
+    labels = {label for behavior in behaviors for label in behavior.groups}
+    groups = {
+        label: torch.cat([b.groups.get(label, torch.zeros(b.n, dtype=torch.bool)) for b in behaviors])
+        for label in labels
+    }
+    return Behavior(**whole | {"n": sum(behavior.n for behavior in behaviors), "groups": groups})
 
 
-def _cat(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+def labels_of(batch: Any, key: str | int, n: int, what: str) -> Tensor:
+    """``[n]`` labels of the items, on the CPU; strings are numbered.
 
-
-def _cat_some(parts: Sequence[Tensor | None]) -> Tensor | None:
-    there = [part for part in parts if part is not None]
-    return torch.cat(there) if there else None
-
-
-def _joined_features(parts: Sequence[Features | str]) -> Features | str | None:
-    known = [part for part in parts if isinstance(part, Features)]
-    if len(known) < len(parts) or not known:
-        return next((part for part in parts if isinstance(part, str)), None)
-    return Features(torch.cat([part.model for part in known]), torch.cat([part.untrained for part in known]))
+    Raises:
+        ConfigurationError: If there are none, or not one for each item.
+    """
+    labels = pick(batch, key, what)
+    if not isinstance(labels, Tensor):
+        numbers: dict[Any, int] = {}
+        labels = torch.tensor([numbers.setdefault(label, len(numbers)) for label in labels])
+    return _one_per_item(labels, n, what)
 
 
 def _labelled(batch: Any, key: str | int, label: Any, n: int) -> Tensor:
@@ -126,17 +89,36 @@ def _labelled(batch: Any, key: str | int, label: Any, n: int) -> Tensor:
     what = f"where: {key!r}"
     labels = pick(batch, key, what)
     if not isinstance(labels, Tensor):
-        labels = torch.tensor([one == label for one in labels])
-        label = True
+        labels, label = torch.tensor([one == label for one in labels]), True
+    of_items: Tensor = _one_per_item(labels, n, what) == label
+    return of_items
+
+
+def _one_per_item(labels: Tensor, n: int, what: str) -> Tensor:
     if list(labels.shape) != [n]:
         raise ConfigurationError(f"{what}: labels have shape {list(labels.shape)} for {n} items: it must be [{n}].")
-    of_items: Tensor = labels == label
-    return of_items.detach().cpu()
+    return labels.detach().cpu()
 
 
-def _each(tensors: Mapping[str, Tensor], mask: Tensor) -> dict[str, Tensor]:
-    return {name: tensor[mask] for name, tensor in tensors.items()}
+def _masked(value: Any, mask: Tensor) -> Any:
+    """The items of a mask, of whatever a field of a behavior holds; features are there for the first items alone."""
+    if isinstance(value, Tensor):
+        return value[mask[: len(value)]]
+    if isinstance(value, Mapping):
+        return {name: tensor[mask] for name, tensor in value.items()}
+    if isinstance(value, Features):
+        return Features(_masked(value.model, mask), _masked(value.untrained, mask))
+    return value
 
 
-def _some(tensor: Tensor | None, mask: Tensor) -> Tensor | None:
-    return None if tensor is None else tensor[mask]
+def _cat(values: Sequence[Any]) -> Any:
+    """What a field holds in several batches, one after the other."""
+    known = [value for value in values if value is not None]
+    if known and all(isinstance(value, Tensor) for value in known):
+        return torch.cat(known)
+    if known and all(isinstance(value, Features) for value in known):
+        return Features(torch.cat([f.model for f in known]), torch.cat([f.untrained for f in known]))
+    if known and isinstance(known[0], Mapping):
+        return {name: torch.cat([part[name] for part in known if name in part]) for name in known[0]}
+    # A reason why there are no features, in some of the batches, holds for all.
+    return next((value for value in known if not isinstance(value, Features)), None)

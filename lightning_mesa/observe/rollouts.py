@@ -2,9 +2,9 @@
 
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,17 +16,17 @@ from lightning_mesa.objectives.episodes import EpisodeObjective, Transition
 from lightning_mesa.observe.policies import Act
 
 
-@dataclass
+@dataclass(frozen=True)
 class Episodes:
-    """Episodes that have been run; filled by :func:`run_episodes`.
+    """Episodes that have been run.
 
     Attributes:
         scores: Objective name -> ``[n]`` float64, in the order of the seeds.
         lengths: ``[n]`` number of steps.
     """
 
-    scores: Mapping[str, Tensor] = field(default_factory=dict)
-    lengths: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
+    scores: Mapping[str, Tensor]
+    lengths: Tensor
 
 
 def run_episodes(
@@ -34,11 +34,10 @@ def run_episodes(
     act: Act,
     objectives: Sequence[EpisodeObjective],
     seeds: Sequence[int],
-    into: Episodes,
     *,
     max_steps: int,
     timeout: float,
-) -> Iterator[int]:
+) -> Generator[int, None, Episodes]:
     """Run one episode for each seed.
 
     Which episodes count is settled before any begins, and each is run to its end: taking those that end first would
@@ -51,12 +50,14 @@ def run_episodes(
         objectives: What the episodes are scored by.
         seeds: Of each episode; a vector environment that takes no list of seeds is seeded by the first of those that
             begin together.
-        into: Where scores and lengths are kept, once all episodes have ended.
-        max_steps: An episode is cut after so many.
+        max_steps: An episode is cut after this many.
         timeout: Seconds that a step may take.
 
     Yields:
         How many episodes have ended so far, after each step.
+
+    Returns:
+        The episodes, once all have ended.
 
     Raises:
         ConfigurationError: If the environments' info never has a key that an objective needs.
@@ -65,7 +66,9 @@ def run_episodes(
     """
     n, total = envs.num_envs, len(seeds)
     alone = getattr(envs.metadata.get("autoreset_mode"), "name", None) == "DISABLED"
-    begun, seen, done = 0, set[str](), _Done()
+    begun, done, seen = 0, 0, set[str]()
+    kept: list[Tensor] = []  # the sums of episodes that have ended, by their numbers
+    kept_lengths = np.zeros(total, dtype=np.int64)
     # Small arrays are numpy's business: it takes a microsecond where torch takes four.
     episode = np.full(n, -1)  # the number of the one that an environment runs, -1 where it waits
     lengths = np.zeros(n, dtype=np.int64)
@@ -75,7 +78,7 @@ def run_episodes(
     state: Any = None
     reset = np.ones(n, dtype=bool)
     with limited(timeout) as in_time:
-        while done.count < total:
+        while done < total:
             if reset.any():
                 # What ended has to be reset where nothing else does it; a memory begins with all episodes together.
                 together = (episode < 0).all()
@@ -99,35 +102,18 @@ def run_episodes(
             over = terminated | truncated | (lengths >= max_steps)
             ended = over & (episode >= 0)
             if ended.any():
-                done.add(episode[ended], [running[torch.from_numpy(ended)] for running in sums], lengths[ended])
+                kept = kept or [running.new_zeros(total, *running.shape[1:]) for running in sums]
+                for whole, running in zip(kept, sums, strict=True):
+                    whole[torch.from_numpy(episode[ended])] = running[torch.from_numpy(ended)]
+                kept_lengths[episode[ended]] = lengths[ended]
+                done += int(ended.sum())
                 episode[ended] = -1
             waiting = (episode < 0).all()
             reset = np.ones_like(over) if waiting else over if alone else np.zeros_like(over)
-            yield done.count
+            yield done
     _check_keys(objectives, seen)
-    into.scores, into.lengths = done.scored(objectives)
-
-
-class _Done:
-    """Episodes that have ended, in the order in which they did."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.parts: list[tuple[Any, list[Tensor], Any]] = []
-
-    def add(self, numbers: Any, sums: list[Tensor], lengths: Any) -> None:
-        self.count += len(numbers)
-        self.parts.append((numbers, sums, lengths))
-
-    def scored(self, objectives: Sequence[EpisodeObjective]) -> tuple[dict[str, Tensor], Tensor]:
-        """Scores and lengths in the order of the episodes' numbers."""
-        numbers, sums, lengths = zip(*self.parts, strict=True)
-        order = np.concatenate(numbers).argsort()
-        scores = {
-            objective.name: objective.scored(torch.cat(of_one)[order])
-            for objective, of_one in zip(objectives, zip(*sums, strict=True), strict=True)
-        }
-        return scores, torch.from_numpy(np.concatenate(lengths)[order])
+    scores = {objective.name: objective.scored(whole) for objective, whole in zip(objectives, kept, strict=True)}
+    return Episodes(scores, torch.from_numpy(kept_lengths))
 
 
 class _Info(Mapping[str, Tensor]):

@@ -52,13 +52,11 @@ class ScoredWeights:
         if kept is None:
             yield "raw"
             return
-        callbacks = self.trainer.callbacks
-        served_first = callbacks.index(self.averaging) < callbacks.index(self.monitor)
-        if self.trainer.state.fn != "fit" or (at_end and served_first):
+        if self.trainer.state.fn != "fit" or (at_end and self._served_first()):
             yield "averaged"
             return
         # For a validation the average is swapped in, until the callback's own turn at its end.
-        present: Weights = "averaged" if self.trainer.validating and not served_first else "raw"
+        present: Weights = "averaged" if self.trainer.validating and not self._served_first() else "raw"
         if present != self.asked:
             _swap(kept.module, module)
         try:
@@ -66,6 +64,11 @@ class ScoredWeights:
         finally:
             if present != self.asked:
                 _swap(kept.module, module)
+
+    def _served_first(self) -> bool:
+        """Whether the callback that averages has its turn in a hook before the monitor."""
+        callbacks = self.trainer.callbacks
+        return bool(callbacks.index(self.averaging) < callbacks.index(self.monitor))
 
 
 def _swap(one: nn.Module, other: nn.Module) -> None:

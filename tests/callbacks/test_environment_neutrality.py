@@ -15,7 +15,7 @@ import environments
 from environments import Agent, Closed, Failing, all_are_closed, failing, watched
 from lightning_mesa import EnvDistribution, MesaMonitor
 from lightning_mesa.callbacks import monitor, session
-from lightning_mesa.data import episodes as env_source
+from lightning_mesa.data import env_distribution, episodes
 from lightning_mesa.observe import isolation
 
 pytestmark = pytest.mark.usefixtures(all_are_closed.__name__)
@@ -89,7 +89,7 @@ def test_training_is_bitwise_the_training_without_the_monitor(what: str, tmp_pat
 
 
 def test_the_comparison_notices_actions_drawn_from_the_training_s_own_streams(tmp_path: Path, monkeypatch: Any):
-    for module in (isolation, env_source, session, monitor):
+    for module in (isolation, episodes, session, monitor):
         monkeypatch.setattr(module, "random_streams", lambda seed: nullcontext())
     with_it, without = trained(tmp_path / "with", watching(policy=sampled)), trained(tmp_path / "without")
     differs = [one != other for one, other in zip(with_it, without, strict=True)]
@@ -105,7 +105,7 @@ def test_the_comparison_notices_actions_drawn_from_the_training_s_own_streams(tm
 
 
 def test_the_comparison_notices_a_look_in_the_environments_that_train(tmp_path: Path, monkeypatch: Any):
-    monkeypatch.setattr(env_source, "_trains_in", lambda *_: False)
+    monkeypatch.setattr(env_distribution, "_trains_in", lambda *_: False)
     model = Agent(updates=12)
     mesa = watching(model.envs)
     assert trained(tmp_path / "with", mesa, model=model)[3] != trained(tmp_path / "without")[3]

@@ -96,9 +96,9 @@ def test_chance_is_measured_once_and_kept_in_checkpoints(tmp_path: Path, monkeyp
     real = EnvSource._measure_levels
 
     def counted(self: EnvSource, *args: Any) -> None:
-        before = dict(args[3])
+        before = dict(self.levels)
         real(self, *args)
-        measured.extend([self.name] * (before != args[3]))
+        measured.extend([self.name] * (before != self.levels))
 
     monkeypatch.setattr(EnvSource, "_measure_levels", counted)
     trainer = environments.fit(tmp_path, first := watched(), enable_checkpointing=True)

@@ -12,6 +12,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from torch import Tensor
 
 from lightning_mesa import ConfigurationError, Reached
+from lightning_mesa.data.progress import finished
 from lightning_mesa.irl import TabularMDP, fit_successor_features, soft_value_iteration
 from lightning_mesa.observe.decisions import run_decisions
 from lightning_mesa.records import Decisions
@@ -66,11 +67,14 @@ def policy(slip: float) -> Tensor:
 def decisions(envs: Any, log_p: Tensor, n: int = 120, prefer: Any = None) -> tuple[Decisions, int]:
     """The decisions, and how many episodes were run for them."""
     torch.manual_seed(0)
-    found: list[Decisions] = []
     asked = prefer or partial(_prefer, log_p)
-    ran = [*run_decisions(envs, asked, GOALS, range(n), found, discount=DISCOUNT, max_steps=500, timeout=10)]
-    envs.close()
-    return found[0], ran[-1]
+    steps, ran = run_decisions(envs, asked, GOALS, range(n), discount=DISCOUNT, max_steps=500, timeout=10), 0
+    while True:
+        try:
+            ran = next(steps)
+        except StopIteration as end:
+            envs.close()
+            return end.value, ran
 
 
 def vector(make: Callable[[], gym.Env], mode: AutoresetMode = AutoresetMode.DISABLED, n: int = 8) -> SyncVectorEnv:
@@ -118,11 +122,9 @@ def test_where_chance_gains_nothing_only_the_policy_s_own_decisions_are_left():
             return self._seen(), 0.0, False, False, {"left": False, "right": False}
 
     torch.manual_seed(0)
-    found: list[Decisions] = []
-    envs = vector(Endless)
     asked = partial(_prefer, policy(0.0))
-    _ = [*run_decisions(envs, asked, GOALS, range(8), found, discount=DISCOUNT, max_steps=5, timeout=10)]
-    assert found[0].features.shape == (2, 4, 2, 3)
+    ran = run_decisions(vector(Endless), asked, GOALS, range(8), discount=DISCOUNT, max_steps=5, timeout=10)
+    assert finished(ran).features.shape == (2, 4, 2, 3)
 
 
 def _prefer(log_p: Tensor, seen: Tensor, state: Any) -> tuple[Tensor, Any]:

@@ -36,10 +36,12 @@ class Counted:
 def run(envs: Any, number: int, objectives: Any = None, act: Any = None, **options: Any) -> Episodes:
     objectives = [EpisodeReturn((0, 1))] if objectives is None else objectives
     options = {"max_steps": 1000, "timeout": 10.0} | options
-    episodes = Episodes()
-    for ended in run_episodes(envs, act or Counted(envs), objectives, range(number), episodes, **options):
-        assert ended <= number
-    return episodes
+    ran = run_episodes(envs, act or Counted(envs), objectives, range(number), **options)
+    while True:
+        try:
+            assert next(ran) <= number
+        except StopIteration as end:
+            return end.value
 
 
 def scores(episodes: Episodes, name: str = "return") -> Tensor:

@@ -1,0 +1,118 @@
+"""Everything that can be passed can be named in a configuration: each public class is built from YAML."""
+
+import inspect
+from importlib import import_module
+
+import pytest
+import yaml
+
+from lightning_mesa import ConfigurationError, MesaMonitor
+from lightning_mesa.attach.config import build
+from lightning_mesa.attach.importing import ROOMS
+
+BASE = {"class_path": "lightning_mesa.Matches", "init_args": {"target": "y"}}
+DATA, LAYERS = "importable.data.shifted", "net"  # a function without arguments, that only a look calls
+
+# The arguments that a class needs; a public class that a user constructs has a line here.
+ARGUMENTS = {
+    "Alarm": {},
+    "EnvDistribution": {"env": "CartPole-v1"},
+    "EpisodeReturn": {"bounds": [0, 1]},
+    "LoaderDistribution": {"source": "val"},
+    "Logged": {"metric": "val/accuracy"},
+    "Matches": {"target": "y"},
+    "MesaMonitor": {"base": BASE, "shifted": "val/1"},
+    "NegativeLoss": {"fn": "importable.data.agreement", "bounds": [0, 1]},
+    "Reached": {"goal": "goal"},
+    "ScoreFunction": {"fn": "importable.data.agreement"},
+    "Thresholds": {},
+    # probes
+    "ComputeGain": {"puzzles": DATA, "steps": "steps"},
+    "ConsequenceSensitivity": {"pairs": DATA},
+    "ContextDescent": {"contexts": DATA, "layers": LAYERS},
+    "Decodability": {"layers": LAYERS},
+    "Diagnostics": {"batch": DATA, "layers": LAYERS},
+    "LogisticDecodability": {"layers": LAYERS},
+    "Retargeting": {"patches": DATA, "layers": LAYERS},
+    "SolverMatch": {"problems": DATA, "far": DATA},
+    "Steering": {"alternatives": DATA, "layers": LAYERS},
+    # nulls
+    "AllOf": {"parts": [{"class_path": "lightning_mesa.ByPValue", "init_args": {"p": 0.5}}]},
+    "AnyOf": {"parts": []},
+    "AtLeast": {"estimate": None, "bound": 0.5},
+    "AtMost": {"estimate": None, "bound": 0.5},
+    "ByPValue": {"p": 0.5},
+    # checks
+    "BaseLost": {},
+    "BehavioralObjective": {},
+    "CapabilityFailure": {},
+    "CueDependence": {},
+    "ExtremalBehavior": {},
+    "GoalFailure": {},
+    "HiddenObjective": {},
+    "MesaObjective": {},
+    "ObjectiveGap": {},
+    "ObjectiveLost": {},
+    "Preference": {},
+    "ProxyOnReference": {},
+    "ProxyPursued": {},
+    "Readout": {},
+    "SliceFailure": {},
+}
+# Faces that a user's class has, what a monitor gives and not takes, and what is declared in a class.
+NOT_PASSED = {
+    *("Check", "Distribution", "EpisodeObjective", "Null", "Objective", "Probe", "Source", "State"),
+    *("Alert", "Behavior", "Finding", "Look", "LookContext", "ProbeResult", "Regime", "Test", "Transition", "Verdict"),
+    *("ConfigurationError", "MesaWarning"),
+    *("Notes", "Rows", "Sums"),
+}
+# Tensors for probes: a configuration names a function that makes them.
+TENSORS = {"Alternatives", "Contexts", "Pairs", "Patches", "Problems", "Puzzles"}
+
+PUBLIC = {
+    name: (f"{room}.{name}", found)
+    for room in reversed(ROOMS)
+    for name in import_module(room).__all__
+    if inspect.isclass(found := getattr(import_module(room), name))
+}
+
+
+def test_each_public_class_is_listed_here():
+    """Else nobody knows whether it can be written in a file."""
+    assert PUBLIC.keys() == ARGUMENTS.keys() | NOT_PASSED | TENSORS
+
+
+@pytest.mark.parametrize("name", ARGUMENTS)
+@pytest.mark.parametrize("by_module", [False, True], ids=["by its room", "by its module"])
+def test_each_is_built_from_yaml(tmp_path, name, by_module):
+    """A class is known by its room and by the module that defines it; only the functions need to be allowed."""
+    path, cls = PUBLIC[name]
+    path = f"{cls.__module__}.{name}" if by_module else path
+    file = tmp_path / "one.yaml"
+    file.write_text(yaml.safe_dump({"class_path": path, "init_args": ARGUMENTS[name]}))
+    (made,) = build(file, cls, ["importable"])
+    assert type(made) is cls
+
+
+@pytest.mark.parametrize("probe", ["Decodability", "ConsequenceSensitivity"])
+def test_a_monitor_takes_the_probes_that_a_file_names(tmp_path, probe):
+    file = tmp_path / "mesa.yaml"
+    one = {"class_path": f"lightning_mesa.probes.{probe}", "init_args": ARGUMENTS[probe]}
+    file.write_text(yaml.safe_dump({"base": BASE, "shifted": "val/1", "probes": [one]}))
+    mesa = MesaMonitor.from_config(file, allow=["importable.data"])
+    assert [type(one).__name__ for one in mesa.probes] == [probe]
+
+
+def test_what_is_not_public_is_refused_with_all_names_there_are(tmp_path):
+    file = tmp_path / "mesa.yaml"
+    file.write_text(yaml.safe_dump({"class_path": "lightning_mesa.probes.logistic_decodability.Logistic"}))
+    with pytest.raises(ConfigurationError, match=r"no public name of this package; there are .*Matches.*probes\.Steer"):
+        build(file, object, [])
+
+
+def test_arguments_without_names_are_given_as_a_list(tmp_path):
+    file = tmp_path / "null.yaml"
+    one = {"class_path": "lightning_mesa.ByPValue", "init_args": {"p": 0.25}}
+    file.write_text(yaml.safe_dump({"class_path": "lightning_mesa.AllOf", "init_args": {"parts": [one, one]}}))
+    (null,) = build(file, object, [])
+    assert null.p_value() == 0.5
