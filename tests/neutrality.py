@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchmetrics.classification import MulticlassAccuracy
 
 from lightning_mesa import LoaderDistribution, Matches, MesaMonitor
+from lightning_mesa.callbacks import run as of_monitor
 from lightning_mesa.errors import MesaWarning
 from lightning_mesa.probes import ConsequenceSensitivity, Pairs, Patches, Probe, Retargeting
 from namespace import Logger, pl
@@ -393,7 +394,7 @@ class Looks:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.number, self.inside = 0, False
-        original = MesaMonitor._look
+        original = of_monitor.Run.look
 
         def look(*args: Any, **kwargs: Any) -> None:
             self.number, self.inside = self.number + 1, True
@@ -402,7 +403,7 @@ class Looks:
             finally:
                 self.inside = False
 
-        monkeypatch.setattr(MesaMonitor, "_look", look)
+        monkeypatch.setattr(of_monitor.Run, "look", look)
 
 
 @cache

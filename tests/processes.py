@@ -124,8 +124,10 @@ def train(folder: Path, world_size: int, options: dict[str, Any]) -> dict[str, A
         "statistics": alone.statistics,
         "alerts": [] if mesa is None else [vars(alert) | {"checkpoint": None} for alert in mesa.alerts],
         "disabled": mesa is not None and mesa.disabled,
-        "findings": [] if mesa is None or mesa._last is None else [vars(finding) for finding in mesa._last[0]],
-        "stride": None if mesa is None else mesa._timetable.budget.stride,
+        "findings": []
+        if mesa is None or mesa.run.last is None
+        else [vars(finding) for finding in mesa.run.last[0].findings],
+        "stride": None if mesa is None else mesa.run.timetable.budget.stride,
     }
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lightning_mesa.callbacks.compat import callback_base
 from lightning_mesa.callbacks.monitor import MesaMonitor
+from lightning_mesa.callbacks.watch import Watch
 from lightning_mesa.report.summary import summary
 
 if TYPE_CHECKING:
@@ -48,8 +49,14 @@ class DryRun(Callback):
         raise SystemExit(1 if "error" in report else 0)
 
     def _report(self, trainer: Any, pl_module: Any) -> dict[str, Any]:
+        session = self.monitor.run.open(trainer, pl_module)
+        try:
+            return self._report_on(session, trainer, pl_module)
+        finally:
+            session.close()
+
+    def _report_on(self, session: Watch, trainer: Any, pl_module: Any) -> dict[str, Any]:
         mesa = self.monitor
-        session = mesa._session = mesa._open(trainer, pl_module)  # closed as the script ends
         schedule = session.plan(mesa.every_n_steps)
         every = f"every {schedule.every_n_steps} steps" if schedule.every_n_steps else "after each validation"
         report: dict[str, Any] = {

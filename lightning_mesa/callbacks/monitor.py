@@ -1,46 +1,27 @@
-"""MesaMonitor: observe, measure, judge, report, act, in that order."""
+"""MesaMonitor: the face that Lightning sees; what happens at its hooks is in ``run.py``."""
 
-import copy
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from lightning_utilities.core.rank_zero import rank_zero_info
 
 from lightning_mesa.attach.config import Config, build
 from lightning_mesa.callbacks.actions import Actions, OnAlert
-from lightning_mesa.callbacks.compat import (
-    callback_base,
-    check_strategy,
-    journal_folder,
-    monitors_of,
-    validation_metrics,
-)
-from lightning_mesa.callbacks.logged import LoggedSession
-from lightning_mesa.callbacks.processes import together
-from lightning_mesa.callbacks.session import Session
-from lightning_mesa.callbacks.timetable import Timetable, position
-from lightning_mesa.callbacks.watch import Watch, check_apart
-from lightning_mesa.checks import Check, Look
-from lightning_mesa.data.data_regimes import Reloads, goes_on_from_best
+from lightning_mesa.callbacks.compat import callback_base, check_strategy
+from lightning_mesa.callbacks.run import Run
+from lightning_mesa.callbacks.watch import check_apart
+from lightning_mesa.checks import Check
 from lightning_mesa.data.distributions import DistributionSpec, named_distributions
 from lightning_mesa.data.loader_distribution import Forward
-from lightning_mesa.errors import ConfigurationError, MesaWarning
-from lightning_mesa.judge.alarm import Alarm, Judgement
+from lightning_mesa.errors import ConfigurationError
+from lightning_mesa.judge.alarm import Alarm
 from lightning_mesa.objectives.hypotheses import Hypotheses
-from lightning_mesa.objectives.logged import Logged
 from lightning_mesa.objectives.objective import Objective, ScoreFn, check_name, function_of
-from lightning_mesa.observe.context import Inputs, LookContext, Reading
-from lightning_mesa.observe.isolation import random_streams
-from lightning_mesa.observe.weights import ScoredWeights, Weights
+from lightning_mesa.observe.context import Inputs, Reading
+from lightning_mesa.observe.weights import Weights
 from lightning_mesa.probes.probe import Probe
 from lightning_mesa.records import Alert
-from lightning_mesa.report import metrics
-from lightning_mesa.report.dashboard import Dashboard
 from lightning_mesa.report.sinks import Sink, Sinks
-from lightning_mesa.report.summary import summary
 
 if TYPE_CHECKING:
     from pytorch_lightning import Callback, LightningModule, Trainer
@@ -100,8 +81,7 @@ class MesaMonitor(Callback):
         name: First part of the metric names; two monitors on one trainer need two names.
 
     Attributes:
-        alerts: All alerts of the run.
-        stop_reason: Why the monitor asked the run to stop, or None.
+        run: What it remembers of this fit.
         autoloaded: Whether ``LIGHTNING_MESA_CONFIG`` attached it. Then it never ends a run by an error, unless
             ``on_error="raise"``, and gives way to a monitor of the same name that the script has attached itself.
 
@@ -182,7 +162,7 @@ class MesaMonitor(Callback):
         self.seed = seed
         self.name = check_name(name, "monitor name")
         self.autoloaded = False
-        self._forget()
+        self.run = Run(self)
 
     @classmethod
     def from_config(cls, config: Config, *, allow: Sequence[str] = ()) -> "MesaMonitor":
@@ -215,25 +195,20 @@ class MesaMonitor(Callback):
             raise ConfigurationError(f"the configuration describes {len(monitors)} monitors, where one is wanted.")
         return monitors[0]
 
-    def _forget(self) -> None:
-        """The state of a run that has not begun."""
-        self.alarm.start(None)
-        self.alerts: list[Alert] = []
-        self.stop_reason: str | None = None
-        self.disabled = False
-        self._dashboard = Dashboard(self.name, self.hypotheses, self.alarm.checks, self.sinks)
-        self._timetable = Timetable(self.max_overhead)
-        self._healthy_checkpoint: str | None = None
-        self._reloads = Reloads()
-        self._levels: dict[str, dict[str, Any]] = {}
-        for probe in self.probes:
-            probe.forget()
-        # What follows is not kept in checkpoints.
-        self._session: Watch | None = None
-        self._waits = False  # for values that come later in this validation
-        self._logged_in_sanity: set[str] | None = None
-        self._folder: Path | None = None
-        self._last: tuple[Look, Judgement] | None = None
+    @property
+    def alerts(self) -> list[Alert]:
+        """All alerts of the run."""
+        return self.run.alerts
+
+    @property
+    def stop_reason(self) -> str | None:
+        """Why the monitor asked the run to stop, or None."""
+        return self.run.stop_reason
+
+    @property
+    def disabled(self) -> bool:
+        """Whether the monitor is off, after an error or by the trainer's settings."""
+        return self.run.disabled
 
     # --- Lightning's hooks ------------------------------------------------------------------------------------
 
@@ -247,46 +222,31 @@ class MesaMonitor(Callback):
         if trainer.barebones:
             rank_zero_info("MesaMonitor is off: Trainer(barebones=True) keeps no metrics to publish.")
         if stage == "fit":
-            self._forget()
-            with self._guard(trainer, at_start=True):
+            self.run = Run(self)
+            with self.run.guard(trainer, at_start=True):
                 check_strategy(trainer)
-            self.disabled |= trainer.barebones or self._gives_way(trainer)
+            self.run.disabled |= trainer.barebones or self._gives_way(trainer)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the look before training, or go on after a resume."""
-        if self.disabled:
-            if self._timetable.looked is not None:  # Lightning's checkpoints lack the values that others may monitor
-                metrics.to_callback_metrics(trainer, self._dashboard.values | {f"{self.name}/disabled": 1.0})
-            return
-        with self._guard(trainer, at_start=True), self._timetable.budget.spending():
-            self._begin(trainer, pl_module)
+        self.run.start(trainer, pl_module)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Look every so many steps, where that is the schedule."""
-        if not self.disabled and self._timetable.in_batch(trainer):
-            self._guarded_look(trainer, pl_module, in_batch=True)
+        self.run.after_batch(trainer, pl_module)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look after a validation: early enough for every callback that monitors a key."""
         if trainer.state.fn == "validate":
             self._look_once(trainer, pl_module)
-        elif self._session is not None and not (self.disabled or trainer.sanity_checking):
-            self._reloads.watch(pl_module)  # before the first validation there was nothing to choose weights by
-            if self._timetable.after_validation(trainer):
-                self._waits = not self._session.ready()
-                if not self._waits:
-                    self._guarded_look(trainer, pl_module, in_batch=True)
-            metrics.to_callback_metrics(trainer, {f"{self.name}/age_steps": float(self._timetable.age(trainer))})
+        else:
+            self.run.after_validation(trainer, pl_module)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look at what the module's own hook has logged at the end of the validation."""
-        if trainer.sanity_checking and isinstance(self.hypotheses.base, Logged):
-            self._logged_in_sanity = set(validation_metrics(trainer))
-        if self._waits and not self.disabled:
-            self._waits = False
-            self._guarded_look(trainer, pl_module, in_batch=True)
+        self.run.at_end_of_validation(trainer, pl_module)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """One look and the table."""
@@ -294,186 +254,32 @@ class MesaMonitor(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the last look."""
-        if self.disabled or self._session is None:
-            return
-        if self._session.any_time and self._timetable.at_end(trainer):
-            self._guarded_look(trainer, pl_module, in_batch=False)
-        metrics.to_callback_metrics(trainer, {f"{self.name}/overhead": self._timetable.budget.overhead})
+        self.run.finish(trainer, pl_module)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the table, below the progress bar."""
-        self._reloads.unwatch()
-        self._close()
-        if self._last is not None:
-            rank_zero_info(summary(*self._last, self.alerts, self.stop_reason, self.alarm.checks))
+        self.run.let_go(keep_items=True)
+        self.run.print_table()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Let go of the model and the data; the journal has every line already."""
-        self._reloads.unwatch()
-        self._close()
-        self._session = None
+        self.run.let_go(keep_items=False)
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values only: checkpoints are loaded with ``weights_only=True``."""
-        return {
-            "version": 1,
-            "alarm": self.alarm.state_dict(),
-            "alerts": [dict(vars(alert)) for alert in self.alerts],
-            "stop_reason": self.stop_reason,
-            "disabled": self.disabled,
-            "dashboard": self._dashboard.state_dict(),
-            "timetable": self._timetable.state_dict(),
-            "healthy_checkpoint": self._healthy_checkpoint,
-            "reloaded": self._reloads.seen,
-            "levels": {where: dict(levels) for where, levels in self._levels.items()},
-            "probes": {f"{i}/{probe.name}": probe.state_dict() for i, probe in enumerate(self.probes)},
-        }
+        return self.run.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on where the checkpoint was written."""
-        self.alarm.load_state_dict(state_dict["alarm"])
-        self.alerts = [Alert(**alert) for alert in state_dict["alerts"]]
-        self.stop_reason = state_dict["stop_reason"]
-        self.disabled = state_dict["disabled"]
-        self._dashboard.load_state_dict(state_dict["dashboard"])
-        self._timetable.load_state_dict(state_dict["timetable"])
-        self._healthy_checkpoint = state_dict["healthy_checkpoint"]
-        self._reloads.seen = state_dict["reloaded"]
-        self._levels = {where: dict(levels) for where, levels in state_dict["levels"].items()}
-        for i, probe in enumerate(self.probes):
-            if (state := state_dict["probes"].get(f"{i}/{probe.name}")) is not None:  # else it is a new one
-                probe.load_state_dict(state)
+        self.run.load_state_dict(state_dict)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the data, and without the model that Lightning attaches as ``log``."""
-        kept = {key: value for key, value in vars(self).items() if key not in ("log", "log_dict")}
-        return kept | {"_session": None}
-
-    # --- the flow ---------------------------------------------------------------------------------------------
-
-    def _begin(self, trainer: Any, pl_module: Any) -> None:
-        """Find the data and plan the looks; take the first one, or go on from the last one."""
-        with together(trainer):
-            session = self._session = self._open(trainer, pl_module)
-            schedule = session.plan(self.every_n_steps)
-        monitoring = monitors_of(trainer, f"{self.name}/")
-        self._timetable.follow(schedule, take_all=bool(trainer.fast_dev_run or monitoring))
-        if monitoring and self.max_overhead is not None:
-            rank_zero_info(f"{self.name} takes every look, whatever it costs, as {monitoring[0]}")
-        self._folder = journal_folder(trainer, self.name)
-        if goes_on_from_best(trainer):
-            self._reloads.seen = True
-        if self._reloads.seen:
-            session.adapt_to_reload()
-        rank_zero_info(f"{self.name} looks at {session.data_in_words()}")
-        if self._timetable.looked is not None:
-            self._dashboard.go_on(trainer, self._folder, self._timetable.looked[0])
-            session.rehearse()
-            self._reloads.watch(pl_module)
-            return
-        if trainer.global_step > 0:
-            warnings.warn(
-                f"MesaMonitor {self.name!r} has no memory of the looks before step {trainer.global_step}: the "
-                "checkpoint that this run goes on from does not hold its state. Its guarantee starts anew here; that "
-                "of the whole run is weaker, at most alpha for each part.",
-                MesaWarning,
-                stacklevel=2,
-            )
-        self._dashboard.begin(trainer, self._folder)
-        self.alarm.start(schedule.looks, since_step=trainer.global_step)
-        if session.any_time:
-            self._look(trainer, pl_module, in_batch=False)
-
-    def _look(self, trainer: Any, pl_module: Any, *, in_batch: bool) -> None:
-        """Observe and measure, judge, report, act."""
-        session = self._session
-        assert session is not None
-        here, first = position(trainer, in_batch=in_batch), self._timetable.looked is None
-        at_end = not (in_batch or first)
-        with self._timetable.looking(trainer, here):
-            if self._reloads.seen and (changed := session.adapt_to_reload()):
-                rank_zero_info(f"{self.name} from step {trainer.global_step} on: {changed}")
-            plan = (self._timetable.number, self.alarm.looks, self.alarm.since_step)
-            with random_streams(self.seed):
-                look = session.measure(plan, at_end=at_end)
-                self._levels = session.state_dict()
-                if first:
-                    session.check_identified(look)
-                with trainer.profiler.profile(f"[{self.name}]judge"):
-                    judgement = self.alarm.judge(look, self._healthy_checkpoint)
-                self.alerts += judgement.alerts
-                self._last = (look, judgement)
-                with trainer.profiler.profile(f"[{self.name}]report"), together(trainer):
-                    about = self._about(first)
-                    self._dashboard.write(trainer, self._folder, look, judgement, here[1], about)
-            with together(trainer):
-                self._act(trainer, pl_module, judgement)
-
-    def _act(self, trainer: Any, pl_module: Any, judgement: Judgement) -> None:
-        if self._folder is None:  # fast_dev_run leaves nothing behind and stops nothing
-            return
-        if judgement.healthy and self.actions.checkpoints:
-            self._healthy_checkpoint = str(self._folder / "healthy.ckpt")
-            trainer.save_checkpoint(self._healthy_checkpoint)
-        reason = self.actions.act(judgement.alerts, trainer, pl_module, self._folder)
-        if reason is not None:
-            self.stop_reason = reason
-            rank_zero_info(f"{self.name} stops this run: {reason}")
-
-    def _about(self, first: bool) -> dict[str, float]:
-        """Metrics about the monitor itself."""
-        about = {f"{self.name}/age_steps": 0.0, f"{self.name}/disabled": 0.0}
-        return about if first else about | {f"{self.name}/overhead": self._timetable.budget.overhead}
-
-    def _guarded_look(self, trainer: Any, pl_module: Any, *, in_batch: bool) -> None:
-        """Look; an error ends the monitor and not the training, but for errors of the first look."""
-        with self._guard(trainer, at_start=self._timetable.looked is None):
-            self._look(trainer, pl_module, in_batch=in_batch)
-
-    @contextmanager
-    def _guard(self, trainer: Any, *, at_start: bool = False) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:
-            if self.on_error == "raise" or (not self.autoloaded and (at_start or trainer.fast_dev_run)):
-                raise
-            self.disabled = True
-            self._close()
-            warnings.warn(
-                f"MesaMonitor {self.name!r} is off from step {trainer.global_step} on, training goes on: "
-                f"{type(error).__name__}: {error} (on_error='raise' shows where)",
-                MesaWarning,
-                stacklevel=2,
-            )
-            with suppress(Exception):
-                self._dashboard.write_disabled(trainer, (self._timetable.looked or (0, 0))[1])
+        """Without the model that Lightning attaches as ``log``."""
+        return {key: value for key, value in vars(self).items() if key not in ("log", "log_dict")}
 
     def _look_once(self, trainer: Any, pl_module: Any) -> None:
-        """One look and the table, for ``trainer.validate`` and ``trainer.test``; the alarm's memory is not touched."""
-        if trainer.barebones or self._gives_way(trainer):
-            return
-        with self._guard(trainer, at_start=True), random_streams(self.seed):
-            check_strategy(trainer)
-            try:
-                session = self._open(trainer, pl_module)
-            except ConfigurationError as error:
-                # Lightning lets go of validation data between a fit and a test.
-                if self._session is None or self._session.pl_module is not pl_module:
-                    if trainer.state.fn != "test":
-                        raise
-                    warnings.warn(f"MesaMonitor {self.name!r} takes no look: {error}", MesaWarning, stacklevel=2)
-                    return
-                session = self._session
-            try:
-                look = session.measure((1, 1, 0))
-            finally:
-                if session is not self._session:
-                    session.close()
-            alarm = copy.copy(self.alarm)
-            alarm.start(1)
-            judgement = alarm.judge(look)
-            metrics.to_callback_metrics(trainer, metrics.of_look(self.name, look, judgement, alarm.checks))
-            rank_zero_info(summary(look, judgement, judgement.alerts, None, alarm.checks))
+        if not trainer.barebones and not self._gives_way(trainer):
+            self.run.look_once(trainer, pl_module)
 
     def _gives_way(self, trainer: Any) -> bool:
         """Whether the script has attached a monitor of this name, where this one comes from the environment."""
@@ -481,23 +287,3 @@ class MesaMonitor(Callback):
         if self.autoloaded and len(twins) > 1:
             rank_zero_info(f"MesaMonitor {self.name!r} is attached by the script; that of the environment is off.")
         return self.autoloaded and len(twins) > 1
-
-    def _open(self, trainer: Any, pl_module: Any) -> Watch:
-        context = LookContext(
-            trainer, pl_module, self.hypotheses, self.reading, self.seed, self.name, self.limit_batches
-        )
-        if not isinstance(self.hypotheses.base, Logged):
-            weights = ScoredWeights(trainer, self, self.weights)
-            return Session(context, self.reference, self.shifted, weights, self.probes, self.alarm.checks, self._levels)
-        if self.shifted is None or self.reading != Reading() or self.probes:
-            raise ConfigurationError(
-                "of logged values there are no batches: pass shifted= names of validation loaders, and leave out "
-                "forward=, inputs=, outputs=, groups=, cue= and probes=."
-            )
-        return LoggedSession(context, self.reference, self.shifted, self._logged_in_sanity)
-
-    def _close(self) -> None:
-        """Close environments; items are kept for a test after the fit."""
-        if self._session is not None:
-            self._session.close()
-            self._session = self._session if self._session.reusable else None

@@ -8,7 +8,7 @@ import torch
 import toy
 from lightning_mesa import Alarm, ConfigurationError, read_journal
 from lightning_mesa.callbacks import budget as budget_module
-from lightning_mesa.callbacks import monitor as monitor_module
+from lightning_mesa.callbacks import run as run_module
 from lightning_mesa.callbacks.budget import Budget
 from lightning_mesa.judge.replay import judge_again, read_recording
 from lightning_mesa.judge.sequential import spending_weight
@@ -138,7 +138,7 @@ def test_after_validations_the_age_of_the_values_is_said(tmp_path):
 
 def test_looks_that_others_depend_on_are_all_taken_and_that_is_said(tmp_path, monkeypatch):
     said = []
-    monkeypatch.setattr(monitor_module, "rank_zero_info", said.append)
+    monkeypatch.setattr(run_module, "rank_zero_info", said.append)
     mesa = toy.monitor(max_overhead=1e-6)
     toy.fit(tmp_path, mesa, EarlyStopping("mesa/base/worst", mode="max", patience=50), max_epochs=4)
     assert list(numbers(tmp_path)) == [0, 8, 16, 24, 32]
@@ -148,8 +148,8 @@ def test_looks_that_others_depend_on_are_all_taken_and_that_is_said(tmp_path, mo
 def test_the_overhead_that_is_reported_last_includes_the_figures(tmp_path):
     mesa = toy.monitor(every_n_steps=4)
     trainer = toy.fit(tmp_path, mesa)
-    assert float(trainer.callback_metrics["mesa/overhead"]) == pytest.approx(mesa._timetable.budget.overhead)
-    assert mesa._timetable.budget.spent > 0
+    assert float(trainer.callback_metrics["mesa/overhead"]) == pytest.approx(mesa.run.timetable.budget.overhead)
+    assert mesa.run.timetable.budget.spent > 0
 
 
 def test_a_schedule_without_a_budget_is_reproducible(tmp_path):

@@ -103,7 +103,7 @@ def test_chance_is_measured_once_and_kept_in_checkpoints(tmp_path: Path, monkeyp
     monkeypatch.setattr(EnvSource, "_measure_levels", counted)
     trainer = environments.fit(tmp_path, first := watched(), enable_checkpointing=True)
     assert sorted(measured) == ["apart", "reference"]
-    assert first._levels["apart"].keys() == {"chance/goal", "chance/red"}
+    assert first.run._sources["apart"].keys() == {"chance/goal", "chance/red"}
     path = tmp_path / "last.ckpt"
     trainer.save_checkpoint(path)
     again = watched()
@@ -120,7 +120,7 @@ def test_chance_is_measured_once_and_kept_in_checkpoints(tmp_path: Path, monkeyp
     )
     resumed.fit(model, ckpt_path=path)
     assert sorted(measured) == ["apart", "reference"]
-    assert again._levels == first._levels
+    assert again.run._sources == first.run._sources
 
 
 def test_chance_is_that_of_the_best_policy_that_does_not_look(tmp_path: Path):
@@ -134,7 +134,7 @@ def test_chance_is_that_of_the_best_policy_that_does_not_look(tmp_path: Path):
 
     mesa = monitor(shifted={"left": EnvDistribution(Left, episodes=20, chance_episodes=200)})
     environments.fit(tmp_path, mesa, model=Agent(updates=1))
-    assert mesa._levels["left"]["chance/goal"] == pytest.approx(0.9, abs=0.07)
+    assert mesa.run._sources["left"]["chance/goal"] == pytest.approx(0.9, abs=0.07)
 
 
 def test_an_oracle_gives_the_ceiling(tmp_path: Path):
@@ -146,7 +146,7 @@ def test_an_oracle_gives_the_ceiling(tmp_path: Path):
     where = EnvDistribution(lambda: TwoDoors(noise=1.0), episodes=50, oracle=oracle, chance_episodes=400)
     mesa = monitor(reference=where)
     trainer = environments.fit(tmp_path, mesa, logger=True)
-    ceiling = mesa._levels["reference"]["oracle/goal"]
+    ceiling = mesa.run._sources["reference"]["oracle/goal"]
     assert 0.85 < ceiling < 0.97
     ceilings = {f.detail["ceiling"] for f in findings(trainer) if f.quantity == "competence" and f.role == "reference"}
     assert ceilings == {ceiling}

@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from lightning_mesa.callbacks import monitor as monitor_file
+from lightning_mesa.callbacks import run as run_file
 from lightning_mesa.callbacks import session as session_file
 from lightning_mesa.data import items as source_file
 from lightning_mesa.errors import MesaWarning
@@ -85,7 +85,7 @@ def plain_loader(items: Any, **_: Any) -> ItemLoader:
 def take_away(monkeypatch: pytest.MonkeyPatch, **replacements: Callable[..., Any]) -> None:
     """Replace functions of the monitor wherever they are used."""
     for name, replacement in replacements.items():
-        rooms = [room for room in (isolation, session_file, source_file, monitor_file) if hasattr(room, name)]
+        rooms = [room for room in (isolation, session_file, source_file, run_file) if hasattr(room, name)]
         assert rooms
         for room in rooms:
             monkeypatch.setattr(room, name, replacement)

@@ -110,7 +110,7 @@ def test_features_of_a_part_are_those_of_its_items(tmp_path):
     torch.manual_seed(0)
     mesa = toy.monitor(shifted={"rare": LoaderDistribution("val", where=rare)}, proxies=[])
     toy.fit(tmp_path, mesa, model=Deep(), val_dataloaders=val(), max_epochs=2)
-    (readout,) = (f for f in mesa._last[0] if f.quantity == "readout")
+    (readout,) = (f for f in mesa.run.last[0].findings if f.quantity == "readout")
     assert (readout.distribution, readout.n) == ("rare", 200)
 
 

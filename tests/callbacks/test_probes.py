@@ -182,7 +182,7 @@ def test_decodability_needs_nothing_but_layers(tmp_path):
     trainer, mesa, _ = fit(tmp_path, probes=[Decodability("cells")])
     metrics = trainer.callback_metrics
     assert metrics["mesa/search/rung"] <= 1
-    found = [f for f in mesa._last[0] if f.measure == "decodability"]
+    found = [f for f in mesa.run.last[0].findings if f.measure == "decodability"]
     assert {(f.group, f.objective) for f in found} == {("cells", "y"), ("cells", "z")}
     assert all(f.detail["explained"] > 0.8 for f in found)  # both cues are read
     assert not any(f.detail["positive"] for f in found)  # and were there to be read in the input
@@ -194,7 +194,7 @@ def test_several_batches_give_what_one_does(tmp_path):
     for batch_size in (400, 50):
         mesa = {"shifted": {"apart": toy.shifted(batch_size=batch_size)}}
         _, monitor, _ = fit(tmp_path / str(batch_size), probes=[Decodability("cells")], mesa=mesa, max_epochs=1)
-        found.append([f.value for f in monitor._last[0] if f.measure == "decodability"])
+        found.append([f.value for f in monitor.run.last[0].findings if f.measure == "decodability"])
     assert found[0] == pytest.approx(found[1], abs=1e-6)
 
 
@@ -216,7 +216,8 @@ def test_a_probe_that_has_seen_another_model_begins_anew(tmp_path):
     _, again, _ = fit(tmp_path / "second", probes=shared, mesa={"seed": 5}, max_epochs=1)
     _, fresh, _ = fit(tmp_path / "third", probes=[*probes(), Decodability("cells")], mesa={"seed": 5}, max_epochs=1)
     found = [
-        [(f.measure, f.value, dict(f.detail)) for f in m._last[0] if f.role == "internals"] for m in (again, fresh)
+        [(f.measure, f.value, dict(f.detail)) for f in m.run.last[0].findings if f.role == "internals"]
+        for m in (again, fresh)
     ]
     assert found[0] == found[1]
 
@@ -232,7 +233,7 @@ def test_a_probe_that_pools_its_looks_goes_on_after_a_resume(tmp_path):
             options |= {"model": Stepwise(), "ckpt_path": tmp_path / "last.ckpt"}
             options["probes"] = [ComputeGain(puzzles(), "steps")]
         _, mesa, _ = fit(tmp_path / name, **options)
-        found.append([(f.value, dict(f.detail)) for f in mesa._last[0] if f.measure == "compute_gain"])
+        found.append([(f.value, dict(f.detail)) for f in mesa.run.last[0].findings if f.measure == "compute_gain"])
     assert found[0] == found[1]
     assert found[0][0][1]["looks"] == 4
 
@@ -242,7 +243,7 @@ def test_a_probe_added_on_resume_begins_then(tmp_path):
     trainer.save_checkpoint(tmp_path / "last.ckpt")
     more = [*probes(), ComputeGain(puzzles(), "steps")]
     _, mesa, _ = fit(tmp_path / "second", model=Stepwise(), probes=more, ckpt_path=tmp_path / "last.ckpt")
-    assert [f.detail["looks"] for f in mesa._last[0] if f.measure == "compute_gain"] == [1, 1]
+    assert [f.detail["looks"] for f in mesa.run.last[0].findings if f.measure == "compute_gain"] == [1, 1]
 
 
 def test_what_is_drawn_and_not_judged_is_published_and_moves_no_rung(tmp_path):
@@ -256,6 +257,6 @@ def test_what_is_drawn_and_not_judged_is_published_and_moves_no_rung(tmp_path):
 
 def test_raising_the_strong_cue_inside_steers_a_model_that_pursues_it(tmp_path):
     trainer, mesa, _ = fit(tmp_path, probes=[Steering(alternatives(), "cells")])
-    found = [f for f in mesa._last[0] if f.measure == "steering"]
+    found = [f for f in mesa.run.last[0].findings if f.measure == "steering"]
     assert [(f.group, f.objective, f.detail["status"]) for f in found] == [("cells", "y", "ok")]
     assert "mesa/search/steering/cells/y" in trainer.callback_metrics

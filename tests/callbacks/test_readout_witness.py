@@ -38,8 +38,8 @@ def _run(tmp_path, model, n=1000, **options):
 
 def test_a_model_that_represents_base_and_does_something_else_has_lost_its_objective(tmp_path):
     mesa = _run(tmp_path, Bottleneck())
-    findings, judgement = mesa._last
-    readout = next(f for f in findings if f.quantity == "readout")
+    look, judgement = mesa.run.last
+    readout = next(f for f in look.findings if f.quantity == "readout")
     assert readout.low > 0.1
     assert {alert.signature for alert in mesa.alerts} == {"objective_lost"}
     assert "a readout of its features" in mesa.alerts[0].message
@@ -50,7 +50,7 @@ def test_a_model_whose_last_layer_reads_the_input_is_no_better_than_its_copy(tmp
     """Then the cause stays undetermined."""
     model = toy.ToyModel()
     mesa = _run(tmp_path, model)
-    readout = next(f for f in mesa._last[0] if f.quantity == "readout")
+    readout = next(f for f in mesa.run.last[0].findings if f.quantity == "readout")
     assert readout.value == pytest.approx(0)
     assert {alert.signature for alert in mesa.alerts} <= {"base_lost"}
 
@@ -84,7 +84,7 @@ def test_a_model_that_cannot_be_copied_is_measured_without_a_readout(tmp_path):
             raise TypeError("one of a kind")
 
     mesa = _run(tmp_path, OneOfAKind())
-    readout = next(f for f in mesa._last[0] if f.quantity == "readout")
+    readout = next(f for f in mesa.run.last[0].findings if f.quantity == "readout")
     assert readout.value is None
     assert "one of a kind" in readout.detail["no_readout"]
     assert {alert.signature for alert in mesa.alerts} == {"base_lost"}
@@ -97,4 +97,4 @@ def test_with_a_proxy_listed_nothing_is_copied(tmp_path):
 
     mesa = toy.monitor(shifted={"apart": DataLoader(toy.ToyData(300, confounded=False, seed=2), 64)})
     toy.fit(tmp_path, mesa, model=OneOfAKind(), max_epochs=1)
-    assert not any(f.quantity == "readout" for f in mesa._last[0])
+    assert not any(f.quantity == "readout" for f in mesa.run.last[0].findings)

@@ -109,7 +109,7 @@ def test_the_regime_of_what_has_no_finite_score_is_undetermined_with_the_reason(
     """On the reference too: the reason is not that the model is incapable."""
     mesa, _, rows = run(tmp_path, Broken(16))
     assert rows[16]["mesa/apart/regime"] == Regime.UNDETERMINED
-    _, judgement = mesa._last
+    _, judgement = mesa.run.last
     assert [verdict.regime for verdict in judgement.verdicts] == ["undetermined"]
     assert "no finite" in judgement.verdicts[0].reason
 
@@ -118,7 +118,7 @@ def test_nan_outputs_on_a_shifted_distribution_say_so_in_the_regime(tmp_path):
     mesa, _, rows = run(tmp_path, Broken(16, clean), shifted={"apart": CLEAN})
     assert rows[16]["mesa/val/competence/y"] > 0.9
     assert rows[16]["mesa/apart/regime"] == Regime.UNDETERMINED
-    _, judgement = mesa._last
+    _, judgement = mesa.run.last
     assert "items have no finite" in judgement.verdicts[0].reason
 
 
@@ -308,7 +308,7 @@ def test_no_conflict_item_among_those_seen_is_not_identified(tmp_path):
     assert not mesa.alerts
     assert rows[24]["mesa/apart/regime"] == Regime.NOT_IDENTIFIED
     assert not [key for key in rows[24] if key.startswith(("mesa/apart/behavioral", "mesa/apart/weight_gap"))]
-    _, judgement = mesa._last
+    _, judgement = mesa.run.last
     assert "no item seen here tells base and the proxies apart" in judgement.verdicts[0].reason
 
 

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, IterableDataset
 import neutrality
 import toy
 from lightning_mesa import ConfigurationError, LoaderDistribution
-from lightning_mesa.callbacks import monitor as monitor_module
+from lightning_mesa.callbacks import run as run_module
 from lightning_mesa.data import items as source_module
 from lightning_mesa.data.data_regimes import Reloads
 from namespace import Callback, EarlyStopping, ModelCheckpoint
@@ -39,12 +39,12 @@ class TwoLoaders(Plateau):
 @pytest.fixture
 def said(monkeypatch):
     lines = []
-    monkeypatch.setattr(monitor_module, "rank_zero_info", lines.append)
+    monkeypatch.setattr(run_module, "rank_zero_info", lines.append)
     return lines
 
 
 def regimes(mesa):
-    return {f.distribution: f.data_regime for f in mesa._last[0]}
+    return {f.distribution: f.data_regime for f in mesa.run.last[0].findings}
 
 
 def adaptive(mesa):
@@ -69,7 +69,7 @@ def test_data_whose_values_drive_a_plateau_scheduler_are_adaptive_and_raise_no_a
     mesa = toy.monitor()
     toy.fit(tmp_path, mesa, model=Plateau(key), max_epochs=12)
     assert adaptive(mesa) == expected
-    assert mesa._last[1].run.regime == "pseudo-aligned"  # numbers, limits and regime are there in any case
+    assert mesa.run.last[1].run.regime == "pseudo-aligned"  # numbers, limits and regime are there in any case
     assert {alert.signature for alert in mesa.alerts} == raised
 
 
@@ -328,7 +328,9 @@ def test_distributions_draw_independently_of_each_other_unless_ids_pair_their_it
 
     mesa = toy.monitor(shifted={"one": drawn(False), "two": drawn(False)}, reference=drawn(True))
     toy.fit(tmp_path, mesa, max_epochs=2)
-    values = {f.distribution: f.detail for f in mesa._last[0] if f.quantity == "competence" and f.objective == "y"}
+    values = {
+        f.distribution: f.detail for f in mesa.run.last[0].findings if f.quantity == "competence" and f.objective == "y"
+    }
     assert (values["one"] == values["two"]) == alike
 
 
@@ -355,7 +357,7 @@ def test_a_stream_without_an_end_is_refused_unless_batches_are_limited(tmp_path,
     mesa = toy.monitor(shifted=endless, limit_batches=1)
     toy.fit(tmp_path, mesa, max_epochs=1)
     assert regimes(mesa)["drawn"] == "fresh"
-    assert mesa._last[0][0].n
+    assert mesa.run.last[0].findings[0].n
 
 
 def test_an_unknown_data_regime_is_refused():

@@ -85,11 +85,13 @@ def test_gaps_are_derived_without_a_forward_pass(tmp_path, late):
         values(tmp_path, "competence")[96, "in"] - values(tmp_path, "competence")[96, "apart"], abs=1e-6
     )
     low, high = BoundedMean(truth, 400).limits(0.95)
-    (score,) = (f for f in mesa._last[0] if (f.distribution, f.quantity, f.objective) == ("apart", "score", "val.y"))
+    (score,) = (
+        f for f in mesa.run.last[0].findings if (f.distribution, f.quantity, f.objective) == ("apart", "score", "val.y")
+    )
     assert (score.n, score.low, score.high) == (400, pytest.approx(low, abs=1e-6), pytest.approx(high, abs=1e-6))
     # Means do not say whom the model follows where base and proxy disagree, so no proxy is named.
     assert {alert.signature for alert in mesa.alerts} == {"objective_lost"}
-    assert mesa._last[1].run.regime == "pseudo-aligned"
+    assert mesa.run.last[1].run.regime == "pseudo-aligned"
 
 
 def test_looks_come_after_validations_and_others_can_select_on_them(tmp_path):
@@ -188,7 +190,7 @@ def test_a_mean_that_is_no_number_is_withheld(tmp_path):
     ours = {key: value for key, value in trainer.callback_metrics.items() if key.startswith("mesa/")}
     assert all(value.isfinite() for value in ours.values())
     assert "mesa/apart/gap" not in ours
-    assert mesa._last[1].run.regime == "undetermined"
+    assert mesa.run.last[1].run.regime == "undetermined"
     assert not mesa.disabled
 
 

@@ -99,7 +99,7 @@ def test_a_journal_judged_again_gives_the_alerts_of_the_run(name, tmp_path):
     recorded = read_journal(tmp_path / "mesa/alerts.jsonl")
     assert recorded
     assert [alert | {"checkpoint": None} for alert in again] == [alert | {"checkpoint": None} for alert in recorded]
-    assert judgements[-1].run == mesa._last[1].run
+    assert judgements[-1].run == mesa.run.last[1].run
     quantities = {f.quantity: f.detail for look in recording.looks for f in look if f.role == "shifted"}
     assert quantities["capability"]["rule"] == "best" or not isinstance(mesa.hypotheses.base, ScoreFunction)
     assert ("paired" in quantities["gap"]) == (name == "a paired gap")
