@@ -164,7 +164,7 @@ def _call(make: Any, arguments: Mapping[Any, Any], at: str) -> Any:
     for required in known:
         if parameters[required].default is Parameter.empty and required not in {*arguments, *several}:
             raise ConfigurationError(f"{_at(_join(at, required))}{name} needs this argument.")
-    hints = {n: Sequence[hint] if n in several else hint for n, hint in _hints(make).items()}
+    hints = {n: Sequence[hint] if n in several else hint for n, hint in _hints(make).items()}  # type: ignore[valid-type]
     for argument, node in arguments.items():
         if argument in hints and not _fits(node, hints[argument]):
             raise ConfigurationError(

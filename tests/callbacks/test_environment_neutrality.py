@@ -14,7 +14,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 import environments
 from environments import Agent, Closed, Failing, all_are_closed, failing, watched
 from lightning_mesa import EnvDistribution, MesaMonitor
-from lightning_mesa.callbacks import session
+from lightning_mesa.callbacks import run, session
 from lightning_mesa.data import env_distribution, episodes
 from lightning_mesa.observe import isolation
 
