@@ -1,6 +1,7 @@
 """A check of a user's own: one file, and its numbers are everywhere, and it can stop a run."""
 
 import pytest
+import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import toy
@@ -16,6 +17,7 @@ from namespace import CSVLogger, TensorBoardLogger
 def stopped(tmp_path_factory):
     """A run of an unsure model, stopped by the check, with two loggers."""
     folder = tmp_path_factory.mktemp("own")
+    torch.manual_seed(0)  # of the model's weights
     mesa = toy.monitor(checks=[Hesitation()], on_alert="stop", alarm=Alarm(capability=0.01))
     loggers = [TensorBoardLogger(folder), CSVLogger(folder, name="csv")]
     trainer = toy.fit(folder, mesa, model=toy.ToyModel(0.0005), max_epochs=30, logger=loggers)
