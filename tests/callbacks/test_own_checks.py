@@ -16,7 +16,11 @@ from namespace import CSVLogger, TensorBoardLogger
 def stopped(tmp_path_factory):
     """A run of a model that is right on both distributions and never sure, stopped by the check; with two loggers."""
     folder = tmp_path_factory.mktemp("own")
-    options = {"shifted": {"apart": toy.loader(400, seed=2)}, "outputs": lambda outputs, batch: outputs / 50}
+    options = {
+        "proxies": [],
+        "shifted": {"apart": toy.loader(400, seed=2)},
+        "outputs": lambda outputs, batch: outputs / 50,
+    }
     mesa = toy.monitor(checks=[Hesitation()], on_alert="stop", **options)
     loggers = [TensorBoardLogger(folder), CSVLogger(folder, name="csv")]
     trainer = toy.fit(folder, mesa, max_epochs=30, logger=loggers)
