@@ -2,12 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+from matplotlib.figure import Figure
 
 from lightning_mesa.records import Finding
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 COLORS = ("tab:green", "tab:red", "tab:orange", "tab:purple", "tab:brown", "tab:blue")
 
@@ -36,22 +34,15 @@ def weighed_of(findings: Sequence[Finding]) -> dict[str, Weighed]:
     return {where: Weighed(findings[0].step, weights) for where, weights in found.items()}
 
 
-def draw(looks: Sequence[Weighed], where: str, objectives: Sequence[str]) -> "Figure":
+def draw(looks: Sequence[Weighed], where: str, objectives: Sequence[str]) -> Figure:
     """Draw each objective's weight as a line in the band of its limits; a gap where it is not identified.
 
     Args:
         looks: One per look.
         where: The distribution.
         objectives: Names, base first.
-
-    Raises:
-        ImportError: If matplotlib, of the extra ``plots``, is not installed.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(6, 3.6), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.axhline(0, color="0.7", linewidth=0.8, zorder=0)
     steps = [look.step for look in looks]

@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 import torch
 
-from drawing.preference import draw, placed_of
 from lightning_mesa import EpisodeReturn, Reached
 from lightning_mesa.checks import MEASURES, Stamp
 from lightning_mesa.checks.look import Look
@@ -167,14 +166,3 @@ def test_the_proxy_is_pursued_where_it_is_served_and_base_is_not(returns: bool):
     assert min(followed) > 0.5
     incapable = p_values(measured(reference, behavior("blue", lost, lost), returns=returns))
     assert min(incapable) > 0.5
-
-
-def test_the_figure_shows_the_last_look():
-    pytest.importorskip("matplotlib")
-    placed = placed_of(measured(REFERENCE, behavior("blue", DOOR, RED)))
-    assert placed.keys() == {"blue/red"}
-    assert placed["blue/red"].preference == 0.75
-    figure = draw([placed["blue/red"]] * 2, "blue/red", "door")
-    assert figure.axes[0].get_xlabel() == "preference: door (0) or red (1)"
-    (x, y), *_ = figure.axes[0].collections[-1].get_offsets().tolist()
-    assert (x, y) == (placed["blue/red"].preference, placed["blue/red"].capability)
