@@ -68,11 +68,11 @@ def objectives(look: Sequence[Finding]) -> tuple[str, list[str]]:
     return base, [name for name in named if name not in (None, base)]
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, metavar="RUN_FOLDER")
     parser.add_argument("--out", type=Path, help="write the pictures here; default: beside the findings")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     recorded = next((f for f in (options.run, options.run / "mesa") if (f / "findings.jsonl").exists()), options.run)
     out = options.out or recorded
     out.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any, Protocol
 
 import torch
+from scipy.optimize import brentq
 from scipy.special import bdtr, bdtrc, betaincinv, rel_entr
 from torch import Tensor
 
@@ -23,6 +24,7 @@ BETS = torch.tensor([0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8], dtype=torch.floa
 
 _SMALLEST_P = 1e-300
 _SMALLEST_BOUND = 1e-9
+_TOLERANCE = 1e-10
 # Bets as a share of the largest bet that cannot lose everything: wide, because the best one shrinks like
 # 1/sqrt(n) and is not known beforehand.
 _BETS = torch.logspace(math.log10(1e-3), math.log10(0.99), 20, dtype=torch.float64)[:, None]
@@ -142,7 +144,7 @@ class Mean:
         if self.binary:
             successes = round(self.counts[1])
             return float(betaincinv(successes, self.n - successes + 1, error))
-        return _crossing(lambda mean: self.p_at_most(mean) - error)
+        return _crossing(lambda mean: math.log(self.p_at_most(mean) / error), 0.0, self.value)
 
     def upper(self, error: float) -> float:
         """Upper limit that falls short of the true mean with probability at most ``error``."""
@@ -237,7 +239,7 @@ class BoundedMean:
 
     def lower(self, error: float) -> float:
         """Lower limit that exceeds the true mean with probability at most ``error``."""
-        return _crossing(lambda mean: self.p_at_most(mean) - error)
+        return _crossing(lambda mean: math.log(self.p_at_most(mean) / error), 0.0, self.value)
 
     def upper(self, error: float) -> float:
         """Upper limit that falls short of the true mean with probability at most ``error``."""
@@ -311,16 +313,15 @@ def p_difference_at_most(
         low: Smallest x worth trying.
         high: Largest x worth trying.
     """
-    x = _crossing(lambda x: higher(x) - lower(x - margin), low, high)
+    x = _crossing(lambda x: math.log(higher(x)) - math.log(lower(x - margin)), low, high)
     return min(1.0, 2 * max(higher(x), lower(x - margin)))
 
 
-def _crossing(increasing: Callable[[float], float], low: float = 0.0, high: float = 1.0) -> float:
+def _crossing(increasing: Callable[[float], float], low: float, high: float) -> float:
     """Largest x in [low, high], to 1e-9, at which a function that does not decrease is still at most 0."""
-    while high - low > 1e-9:
-        middle = (low + high) / 2
-        if increasing(middle) <= 0:
-            low = middle
-        else:
-            high = middle
-    return low
+    if increasing(low) >= 0:
+        return low
+    if increasing(high) <= 0:
+        return high
+    root = brentq(increasing, low, high, xtol=_TOLERANCE)
+    return max(low, float(root) - 2 * _TOLERANCE)  # the side on which limits are conservative, also at a jump

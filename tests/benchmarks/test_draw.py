@@ -1,8 +1,6 @@
 """Figures of a recorded run: the command draws all four kinds, from the journal alone."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +48,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_command_draws_all_four(recorded: Path, tmp_path: Path):
-    command = [sys.executable, draw.__file__, str(recorded), "--out", str(tmp_path / "drawn")]
-    subprocess.run(command, check=True, capture_output=True)
+    draw.main([str(recorded), "--out", str(tmp_path / "drawn")])
     drawn = {path.name: path.stat().st_size for path in (tmp_path / "drawn").iterdir()}
     assert drawn.keys() == {"apart.png", "apart.z.preference.png", "apart.weights.png", "search.png"}
     assert min(drawn.values()) > 5000
