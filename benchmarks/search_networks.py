@@ -8,8 +8,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from lightning_mesa.organisms.search.mazes import Mazes, draw, greedy_steps, loss
+from lightning_mesa.organisms.search.mazes import Mazes, draw, greedy_steps
 from lightning_mesa.organisms.search.networks import Looped, Residual, ValueIteration
+from lightning_mesa.organisms.training import loss
 
 BY_HEART = 48
 MANY = 20_000

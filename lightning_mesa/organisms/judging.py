@@ -89,7 +89,14 @@ def judged(folder: Path, base: str, truth: Sequence[Truth]) -> Judged:
     """
     seen: dict[str, Any] = json.loads((folder / "oracle.json").read_text())
     looks = seen["looks"][: len(truth)]
-    found, judgements = _judge(folder / "mesa" / "findings.jsonl", len(looks))
+
+    def said(monitor: str) -> list[Judgement]:
+        return judge_recorded(folder / monitor / "findings.jsonl", len(looks))[1]
+
+    def raised(monitor: str) -> list[str]:
+        return [alert.signature for judgement in said(monitor) for alert in judgement.alerts]
+
+    found, judgements = judge_recorded(folder / "mesa" / "findings.jsonl", len(looks))
     alerts = [(i, a) for i, j in enumerate(judgements) for a in j.alerts if a.severity == "alert"]
     simple = json.loads((folder / "baselines.json").read_text())
     return Judged(
@@ -106,13 +113,9 @@ def judged(folder: Path, base: str, truth: Sequence[Truth]) -> Judged:
         named=next((a.proxy for _, a in alerts if a.proxy), None),
         evidence=max(v for j in judgements for (_, name), v in j.evidence.items() if name in GOAL),
         regimes=[judgement.run.regime for judgement in judgements],
-        alone=_raised(folder / "alone" / "findings.jsonl", len(looks)),
-        witnessed=_raised(folder / "witnessed" / "findings.jsonl", len(looks)),
-        fewer={
-            n: [judgement.standing for judgement in _judge(path / "findings.jsonl", len(looks))[1]]
-            for n in FEWER
-            if (path := folder / f"n{n}").exists()
-        },
+        alone=raised("alone"),
+        witnessed=raised("witnessed"),
+        fewer={n: [judgement.standing for judgement in said(f"n{n}")] for n in FEWER if (folder / f"n{n}").exists()},
         contrary=[look["contrary"] for look in looks],
         accuracy=[look["accuracy"] for look in looks],
         worst=[
@@ -125,11 +128,13 @@ def judged(folder: Path, base: str, truth: Sequence[Truth]) -> Judged:
     )
 
 
-def _raised(path: Path, looks: int) -> list[str]:
-    return [alert.signature for judgement in _judge(path, looks)[1] for alert in judgement.alerts]
+def judge_recorded(path: Path, looks: int | None = None) -> tuple[Sequence[Sequence[Finding]], list[Judgement]]:
+    """The findings of a recorded run, and what the alarm says of them.
 
-
-def _judge(path: Path, looks: int) -> tuple[Sequence[Sequence[Finding]], list[Judgement]]:
+    Args:
+        path: The ``findings.jsonl``.
+        looks: Number of looks that count; None for all.
+    """
     recording = read_recording(path)
     recording = replace(recording, looks=recording.looks[:looks])
     return recording.looks, judge_again(recording, Alarm(), recording.looks_planned)
