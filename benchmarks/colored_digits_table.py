@@ -7,9 +7,7 @@ recorded findings again.
 """
 
 import argparse
-import logging
 import tempfile
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +20,7 @@ from lightning_mesa import Alarm
 from lightning_mesa.judge.alarm import Judgement
 from lightning_mesa.judge.replay import judge_again, read_recording
 from lightning_mesa.organisms.baselines import mmd_p_value
+from lightning_mesa.organisms.training import quietly
 from lightning_mesa.records import Finding
 from lightning_mesa.report.summary import with_limits
 
@@ -191,9 +190,7 @@ def main() -> None:
     parser.add_argument("--picture", type=Path, help="write the picture here")
     parser.add_argument("--weights", type=Path, help="write the picture of the behavioral objective here")
     options = parser.parse_args()
-    warnings.filterwarnings("ignore")
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-    logging.getLogger("lightning_mesa").setLevel(logging.ERROR)
+    quietly()
 
     with tempfile.TemporaryDirectory() as folder:
         runs = [train(kind, seed, Path(folder) / f"{kind}-{seed}") for kind in RUNS for seed in range(options.seeds)]

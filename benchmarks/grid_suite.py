@@ -7,10 +7,8 @@ from its journal. Of each kind of policy there are 20, each with levels, weights
 """
 
 import argparse
-import logging
 import tempfile
 import time
-import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,6 +22,7 @@ from grid_world import KINDS, look, picture, weights_of
 from lightning_mesa import Alarm
 from lightning_mesa.judge.regimes import DECIDED_BY_NONE
 from lightning_mesa.judge.replay import judge_again, read_recording
+from lightning_mesa.organisms.training import quietly
 from lightning_mesa.records import Finding, Verdict
 from lightning_mesa.stats.intervals import Mean
 
@@ -183,9 +182,7 @@ def main() -> None:
     parser.add_argument("--picture", type=Path, help="write the rewards over a grid here")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    warnings.filterwarnings("ignore")
-    for name in ("pytorch_lightning", "lightning_mesa"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    quietly()
     parts = []
     for slip in options.slips:
         seeds = range(options.first, options.first + options.seeds)

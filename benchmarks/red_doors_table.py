@@ -8,10 +8,8 @@ as often as the other. The picture is an episode of the first confounded agent, 
 """
 
 import argparse
-import logging
 import tempfile
 import time
-import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -25,6 +23,7 @@ from torch import nn
 
 from lightning_mesa import Alarm, Alert
 from lightning_mesa.judge.replay import judge_again, read_recording
+from lightning_mesa.organisms.training import quietly
 from lightning_mesa.records import Finding
 from lightning_mesa.report.summary import with_limits
 from red_doors import NOT_RED, RUNS, Mazes, episode, oracle, train
@@ -57,9 +56,7 @@ class Run:
 def run_one(job: tuple[str, int], updates: int) -> Run:
     kind, seed = job
     torch.set_num_threads(1)
-    warnings.filterwarnings("ignore")
-    for name in ("pytorch_lightning", "lightning_mesa"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    quietly()
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         trainer, model, monitor = train(kind, seed, updates, Path(folder), progress=False)

@@ -177,6 +177,7 @@ def train(plan: Plan, folder: Path) -> None:
         folder: Where.
     """
     quietly()
+    torch.set_num_threads(1)
     organism, kind, seed = FAMILIES[plan.family](), plan.kind, 10 * plan.seed
     pl.seed_everything(plan.seed, verbose=False)
     train_items = reference(organism, TRAIN, kind, "train", seed)
@@ -215,11 +216,10 @@ def train(plan: Plan, folder: Path) -> None:
 
 
 def quietly() -> None:
-    """A run is one of many: it says nothing, and takes one thread."""
+    """A run is one of many: it says nothing."""
     for name in ("pytorch_lightning", "lightning_mesa"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore")
-    torch.set_num_threads(1)
 
 
 def quiet_trainer(folder: Path, callbacks: Sequence[pl.Callback], **options: Any) -> pl.Trainer:

@@ -6,6 +6,7 @@ only the mean and n are known: Hoeffding (1963).
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -103,8 +104,38 @@ class ScoreMean(Estimate, Protocol):
         """Plain values from which :func:`mean_of` builds it again."""
 
 
+class _Mirrored(ABC):
+    """What is known of the mean of scores from above, by what is known of that of ``1 - x`` from below."""
+
+    @property
+    @abstractmethod
+    def _mirrored(self) -> Estimate:
+        """The mean of ``1 - x``."""
+
+    @abstractmethod
+    def lower(self, error: float) -> float:
+        """Lower limit that exceeds the true mean with probability at most ``error``."""
+
+    def upper(self, error: float) -> float:
+        """Upper limit that falls short of the true mean with probability at most ``error``."""
+        return 1.0 - self._mirrored.lower(error)
+
+    def limits(self, level: float) -> tuple[float, float]:
+        """Two-sided limits that hold the true mean with probability at least ``level``."""
+        error = (1 - level) / 2
+        return self.lower(error), self.upper(error)
+
+    def p_at_least(self, mean: float) -> float:
+        """P-value of the null that the true mean is at least ``mean``."""
+        return self._mirrored.p_at_most(1 - mean)
+
+    def log_e_at_least(self, bound: float) -> Tensor:
+        """``[K]`` logs of e-values of the null that the true mean is at least ``bound``: those of ``1 - x``."""
+        return self._mirrored.log_e_at_most(1 - bound)
+
+
 @dataclass(frozen=True)
-class Mean:
+class Mean(_Mirrored):
     """The mean of n scores in [0, 1], known by its counts on a grid; see :func:`tally`.
 
     Two counts are those of a binary score and get Clopper-Pearson limits; more get betting limits.
@@ -146,15 +177,6 @@ class Mean:
             return float(betaincinv(successes, self.n - successes + 1, error))
         return _crossing(lambda mean: math.log(self.p_at_most(mean) / error), 0.0, self.value)
 
-    def upper(self, error: float) -> float:
-        """Upper limit that falls short of the true mean with probability at most ``error``."""
-        return 1.0 - self._mirrored.lower(error)
-
-    def limits(self, level: float) -> tuple[float, float]:
-        """Two-sided limits that hold the true mean with probability at least ``level``."""
-        error = (1 - level) / 2
-        return self.lower(error), self.upper(error)
-
     def p_at_most(self, mean: float) -> float:
         """P-value of the null that the true mean is at most ``mean``.
 
@@ -177,7 +199,7 @@ class Mean:
         """P-value of the null that the true mean is at least ``mean``."""
         if self.binary and 0 < mean < 1 and self.value < mean:
             return max(float(bdtr(round(self.counts[1]), self.n, mean)), _SMALLEST_P)
-        return self._mirrored.p_at_most(1 - mean)
+        return super().p_at_least(mean)
 
     def log_e_at_most(self, bound: float) -> Tensor:
         """``[K]`` ``log prod_i (1 + b_k (x_i / bound - 1))``, b_k the :data:`BETS`; a lower bound, as for p-values."""
@@ -185,10 +207,6 @@ class Mean:
             return torch.zeros_like(BETS)
         grid, counts = self._occurring
         return log_gains(grid, bound) @ counts
-
-    def log_e_at_least(self, bound: float) -> Tensor:
-        """``[K]`` the same of ``1 - x``."""
-        return self._mirrored.log_e_at_most(1 - bound)
 
     def record(self) -> dict[str, Any]:
         """Plain values from which :func:`mean_of` builds it again."""
@@ -208,7 +226,7 @@ class Mean:
 
 
 @dataclass(frozen=True)
-class BoundedMean:
+class BoundedMean(_Mirrored):
     """The mean of n independent scores in [0, 1] of which nothing else is known, not even whether they are binary.
 
     Hoeffding (1963), theorem 1, equation 2.1, the Chernoff bound for scores in [0, 1] of any distribution: if
@@ -241,15 +259,6 @@ class BoundedMean:
         """Lower limit that exceeds the true mean with probability at most ``error``."""
         return _crossing(lambda mean: math.log(self.p_at_most(mean) / error), 0.0, self.value)
 
-    def upper(self, error: float) -> float:
-        """Upper limit that falls short of the true mean with probability at most ``error``."""
-        return 1.0 - self._mirrored.lower(error)
-
-    def limits(self, level: float) -> tuple[float, float]:
-        """Two-sided limits that hold the true mean with probability at least ``level``."""
-        error = (1 - level) / 2
-        return self.lower(error), self.upper(error)
-
     def p_at_most(self, mean: float) -> float:
         """P-value of the null that the true mean is at most ``mean``: ``exp(-n KL(value, mean))``."""
         if self.n == 0 or mean >= 1 or self.value <= mean:
@@ -259,17 +268,9 @@ class BoundedMean:
         divergence = float(rel_entr(self.value, mean) + rel_entr(1 - self.value, 1 - mean))
         return max(math.exp(-self.n * max(divergence, 0.0)), _SMALLEST_P)
 
-    def p_at_least(self, mean: float) -> float:
-        """P-value of the null that the true mean is at least ``mean``."""
-        return self._mirrored.p_at_most(1 - mean)
-
     def log_e_at_most(self, bound: float) -> Tensor:
         """``[K]`` those of :attr:`counts`."""
         return Mean(self.counts).log_e_at_most(bound)
-
-    def log_e_at_least(self, bound: float) -> Tensor:
-        """``[K]`` the same of ``1 - x``."""
-        return self._mirrored.log_e_at_most(1 - bound)
 
     def record(self) -> dict[str, Any]:
         """Plain values from which :func:`mean_of` builds it again."""

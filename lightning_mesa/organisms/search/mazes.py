@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lightning_mesa.probes import Alternatives, Pairs, Patches, Puzzles
+from lightning_mesa.probes import Alternatives, Pairs, Patches
 
 SIZE = 9
 STEPS = ((-1, 0), (1, 0), (0, -1), (0, 1))
@@ -202,20 +202,6 @@ def _gathered(
             kept.append(one(goal, next(seeds)))
         found[goal] = [torch.cat(x)[:n] for x in zip(*kept, strict=True)]
     return found
-
-
-def winding(n: int, seed: int, goals: Sequence[str] = GOALS) -> Puzzles:
-    """Mazes, with the cells as hard decisions in which no step that is right goes straight at a goal.
-
-    Args:
-        n: How many.
-        seed: Of everything.
-        goals: Base first.
-    """
-    mazes = draw(n, seed)
-    right = {goal: mazes.right(goal) for goal in goals}
-    by_rule = [(greedy_steps(mazes.walls, getattr(mazes, goal)) & right[goal]).any(1) for goal in goals]
-    return Puzzles(mazes.seen, right, ~torch.stack(by_rule).any(0))
 
 
 def where_straight_is_right(pairs: Pairs, goal: str) -> Tensor:

@@ -84,6 +84,7 @@ def train(plan: Plan, folder: Path) -> None:
         folder: Where.
     """
     quietly()
+    torch.set_num_threads(1)
     family, seed = SEARCHERS[plan.family](), 100 * plan.seed
     pl.seed_everything(plan.seed, verbose=False)
     learned, known = family.learned(LEARNED, seed), family.reference(HELD_OUT, seed)
