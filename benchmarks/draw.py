@@ -22,8 +22,7 @@ from drawing.internals import Probed, probed_of
 from drawing.preference import Placed, placed_of
 from drawing.triangle import Point, points_of
 from drawing.weights import Weighed, weighed_of
-from lightning_mesa.judge.alarm import Alarm
-from lightning_mesa.judge.replay import judge_again, read_recording
+from lightning_mesa.organisms.judging import judge_recorded
 from lightning_mesa.records import Finding
 
 
@@ -33,20 +32,19 @@ def pictures(recorded: Path) -> Iterator[tuple[str, Figure]]:
     Args:
         recorded: The ``findings.jsonl`` of a run.
     """
-    recording = read_recording(recorded)
-    base, proxies = objectives(recording.looks[-1])
+    looks, judgements = judge_recorded(recorded)
+    base, proxies = objectives(looks[-1])
     paths: dict[str, list[Point]] = {}
     preferences: dict[str, list[Placed]] = {}
     weighed: dict[str, list[Weighed]] = {}
     probed: list[Probed] = []
-    judgements = judge_again(recording, Alarm(), recording.looks_planned)
-    for findings, judgement in zip(recording.looks, judgements, strict=True):
+    for findings, judgement in zip(looks, judgements, strict=True):
         for where, point in points_of(findings).items():
             paths.setdefault(where, []).append(point)
         for where, pair in placed_of(findings).items():
             preferences.setdefault(where, []).append(pair)
-        for where, look in weighed_of(findings).items():
-            weighed.setdefault(where, []).append(look)
+        for where, of_look in weighed_of(findings).items():
+            weighed.setdefault(where, []).append(of_look)
         if (found := probed_of(findings, judgement.internals)) is not None:
             probed.append(found)
     for where, path in paths.items():
@@ -54,8 +52,8 @@ def pictures(recorded: Path) -> Iterator[tuple[str, Figure]]:
         yield f"{where}.png", triangle.draw(path, title, " or ".join(proxies), base)
     for where, pairs in preferences.items():
         yield f"{where.replace('/', '.')}.preference.png", preference.draw(pairs, where, base)
-    for where, looks in weighed.items():
-        yield f"{where}.weights.png", weights.draw(looks, where, [base, *proxies])
+    for where, over_time in weighed.items():
+        yield f"{where}.weights.png", weights.draw(over_time, where, [base, *proxies])
     if probed:
         yield "search.png", internals.draw(probed)
 

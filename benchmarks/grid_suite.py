@@ -19,9 +19,8 @@ from statistics import fmean, median
 import torch
 
 from grid_world import KINDS, look, picture, weights_of
-from lightning_mesa import Alarm
 from lightning_mesa.judge.regimes import DECIDED_BY_NONE
-from lightning_mesa.judge.replay import judge_again, read_recording
+from lightning_mesa.organisms.judging import judge_recorded
 from lightning_mesa.organisms.training import quietly
 from lightning_mesa.records import Finding, Verdict
 from lightning_mesa.stats.intervals import Mean
@@ -105,10 +104,9 @@ def run_one(kind: str, seed: int, slip: float = 0.0) -> Run:
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         look(kind, seed, Path(folder), slip=slip)
-        recording = read_recording(Path(folder) / "mesa" / "findings.jsonl")
-    judgement = judge_again(recording, Alarm(), recording.looks_planned)[0]
-    (verdict,) = judgement.verdicts
-    return Run(kind, seed, recording.looks[0], verdict, time.perf_counter() - started)
+        looks, judgements = judge_recorded(Path(folder) / "mesa" / "findings.jsonl")
+    (verdict,) = judgements[0].verdicts
+    return Run(kind, seed, looks[0], verdict, time.perf_counter() - started)
 
 
 def counts(runs: Sequence[Run]) -> Iterator[str]:
