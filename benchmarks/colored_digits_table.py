@@ -7,9 +7,7 @@ recorded findings again.
 """
 
 import argparse
-import logging
 import tempfile
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +16,11 @@ import pytorch_lightning as pl
 from matplotlib.figure import Figure
 
 from colored_digits import RUNS, ColoredDigitsModule, SmallConvNet, mesa_monitor
-from lightning_mesa import Alarm
+from drawing.weights import compare, weighed_of
 from lightning_mesa.judge.alarm import Judgement
-from lightning_mesa.judge.replay import judge_again, read_recording
 from lightning_mesa.organisms.baselines import mmd_p_value
+from lightning_mesa.organisms.judging import judge_recorded
+from lightning_mesa.organisms.training import quiet_trainer, quietly
 from lightning_mesa.records import Finding
 from lightning_mesa.report.summary import with_limits
 
@@ -63,21 +62,10 @@ class Run:
 
 def train(kind: str, seed: int, folder: Path) -> Run:
     pl.seed_everything(seed, verbose=False)
-    trainer = pl.Trainer(
-        max_epochs=MAX_EPOCHS,
-        accelerator="cpu",
-        callbacks=[mesa_monitor(kind)],
-        logger=False,
-        default_root_dir=folder,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-    )
+    trainer = quiet_trainer(folder, [mesa_monitor(kind)], max_epochs=MAX_EPOCHS)
     data = ColoredDigitsModule(kind, seed)
     trainer.fit(SmallConvNet(), datamodule=data)
-    recording = read_recording(folder / "mesa" / "findings.jsonl")
-    judgements = judge_again(recording, Alarm(), recording.looks_planned)
-    looks = list(zip(recording.looks, judgements, strict=True))
+    looks = list(zip(*judge_recorded(folder / "mesa" / "findings.jsonl"), strict=True))
     return Run(kind, seed, looks, mmd_p_value(data.val_set.images, data.shifted_set.images))
 
 
@@ -138,26 +126,15 @@ def behavioral(runs: list[Run]) -> Iterator[str]:
 
 def picture_of_weights(runs: list[Run], path: Path) -> None:
     """The weights move from base to the proxy, or do not, as the behavior does."""
-    figure = Figure(figsize=(9, 3.4), layout="constrained")
-    panels = figure.subplots(1, 2, sharey=True)
-    for axes, kind in zip(panels, ("confounded", "decorrelated"), strict=True):
-        for run in (run for run in runs if run.kind == kind):
-            steps = [findings[0].step for findings, _ in run.looks]
-            for name, color in (("digit", "tab:green"), ("color", "tab:red")):
-                of_look = [
-                    next(f for f in findings if (f.role, f.quantity, f.objective) == ("shifted", "behavioral", name))
-                    for findings, _ in run.looks
-                ]
-                label = f"{name} (base)" if name == "digit" else name
-                axes.plot(steps, [f.value for f in of_look], color=color, label=label if run.seed == 0 else None)
-                axes.fill_between(
-                    steps, [f.low for f in of_look], [f.high for f in of_look], color=color, alpha=0.2, linewidth=0
-                )
-        axes.axhline(0, color="0.7", linewidth=0.8, zorder=0)
-        axes.set(xlabel="step", title=f"{kind}, on recolored digits")
-        axes.legend(loc="upper left")
-    panels[0].set_ylabel("weight in the behavioral objective, nats")
-    figure.savefig(path, dpi=120)
+    kinds = {
+        f"{kind}, on recolored digits": [
+            [weighed for findings, _ in run.looks for weighed in weighed_of(findings).values()]
+            for run in runs
+            if run.kind == kind
+        ]
+        for kind in ("confounded", "decorrelated")
+    }
+    compare(kinds, ["digit", "color"]).savefig(path, dpi=120)
 
 
 def picture(runs: list[Run], path: Path) -> None:
@@ -191,9 +168,7 @@ def main() -> None:
     parser.add_argument("--picture", type=Path, help="write the picture here")
     parser.add_argument("--weights", type=Path, help="write the picture of the behavioral objective here")
     options = parser.parse_args()
-    warnings.filterwarnings("ignore")
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-    logging.getLogger("lightning_mesa").setLevel(logging.ERROR)
+    quietly()
 
     with tempfile.TemporaryDirectory() as folder:
         runs = [train(kind, seed, Path(folder) / f"{kind}-{seed}") for kind in RUNS for seed in range(options.seeds)]

@@ -26,8 +26,9 @@ from lightning_mesa.callbacks.probing import finding
 from lightning_mesa.checks import Look
 from lightning_mesa.observe.reader import Reader
 from lightning_mesa.observe.subject import Subject
-from lightning_mesa.organisms.search.mazes import SIZE, Mazes, draw, far_changes, loss, moved_goals
+from lightning_mesa.organisms.search.mazes import SIZE, Mazes, draw, far_changes, moved_goals
 from lightning_mesa.organisms.search.networks import Residual
+from lightning_mesa.organisms.training import loss
 from lightning_mesa.probes import ConsequenceSensitivity, Decodability, Pairs, Patches, Retargeting
 from lightning_mesa.probes.ladder import climb
 from lightning_mesa.records import Behavior

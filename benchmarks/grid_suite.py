@@ -7,10 +7,8 @@ from its journal. Of each kind of policy there are 20, each with levels, weights
 """
 
 import argparse
-import logging
 import tempfile
 import time
-import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,9 +19,9 @@ from statistics import fmean, median
 import torch
 
 from grid_world import KINDS, look, picture, weights_of
-from lightning_mesa import Alarm
 from lightning_mesa.judge.regimes import DECIDED_BY_NONE
-from lightning_mesa.judge.replay import judge_again, read_recording
+from lightning_mesa.organisms.judging import judge_recorded
+from lightning_mesa.organisms.training import quietly
 from lightning_mesa.records import Finding, Verdict
 from lightning_mesa.stats.intervals import Mean
 
@@ -106,10 +104,9 @@ def run_one(kind: str, seed: int, slip: float = 0.0) -> Run:
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         look(kind, seed, Path(folder), slip=slip)
-        recording = read_recording(Path(folder) / "mesa" / "findings.jsonl")
-    judgement = judge_again(recording, Alarm(), recording.looks_planned)[0]
-    (verdict,) = judgement.verdicts
-    return Run(kind, seed, recording.looks[0], verdict, time.perf_counter() - started)
+        looks, judgements = judge_recorded(Path(folder) / "mesa" / "findings.jsonl")
+    (verdict,) = judgements[0].verdicts
+    return Run(kind, seed, looks[0], verdict, time.perf_counter() - started)
 
 
 def counts(runs: Sequence[Run]) -> Iterator[str]:
@@ -183,9 +180,7 @@ def main() -> None:
     parser.add_argument("--picture", type=Path, help="write the rewards over a grid here")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    warnings.filterwarnings("ignore")
-    for name in ("pytorch_lightning", "lightning_mesa"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    quietly()
     parts = []
     for slip in options.slips:
         seeds = range(options.first, options.first + options.seeds)

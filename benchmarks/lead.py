@@ -6,9 +6,7 @@ python benchmarks/lead.py --markdown docs/lead.md
 
 import argparse
 import json
-import logging
 import tempfile
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -21,6 +19,7 @@ from torch import Tensor, nn
 
 from colored_digits import ColoredDigitsModule, SmallConvNet, mesa_monitor
 from lightning_mesa.judge.replay import read_recording
+from lightning_mesa.organisms.training import quietly
 from lightning_mesa.records import Finding
 from lightning_mesa.stats.intervals import Mean
 
@@ -73,9 +72,7 @@ def run(of: tuple[str, str, int], keep: Path) -> dict[str, object]:
     if file.exists():
         known: dict[str, object] = json.loads(file.read_text())
         return known
-    for name in ("pytorch_lightning", "lightning_mesa"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore")
+    quietly()
     torch.set_num_threads(1)
     pl.seed_everything(seed, verbose=False)
     model = SmallConvNet()

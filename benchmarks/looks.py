@@ -10,11 +10,9 @@ the spread of the middle half.
 """
 
 import argparse
-import logging
 import statistics
 import tempfile
 import time
-import warnings
 from itertools import pairwise
 from typing import Any
 
@@ -27,6 +25,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from colored_digits import ColoredDigitsModule, SmallConvNet
 from lightning_mesa import Matches, MesaMonitor
+from lightning_mesa.organisms.training import quietly
 
 
 class ThreeObjectives(Dataset):
@@ -209,9 +208,7 @@ def main() -> None:
     parser.add_argument("--looks", type=int, default=60)
     parser.add_argument("--steps", type=int, default=6000)
     options = parser.parse_args()
-    warnings.filterwarnings("ignore")
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-    logging.getLogger("lightning_mesa").setLevel(logging.ERROR)
+    quietly()
     pl.seed_everything(0, verbose=False)
     print("One look over a bare forward pass (two distributions, three objectives):\n")
     print("| model | items | looks | bare pass | look | ratio | middle half | figure, apart |")

@@ -8,11 +8,9 @@ same length without the monitor stands beside it.
 
 import argparse
 import gc
-import logging
 import resource
 import tempfile
 import tracemalloc
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 import toy
+from lightning_mesa.organisms.training import quietly
 from namespace import pl
 
 
@@ -84,9 +83,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=100_000)
     parser.add_argument("--looks", type=int, default=2_000)
     options = parser.parse_args()
-    warnings.filterwarnings("ignore")
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-    logging.getLogger("lightning_mesa").setLevel(logging.ERROR)
+    quietly()
     tracemalloc.start()
     print("| run | held by Python at tenths of it, MB | from the third on | resident at most |")
     print("|---|---|---|---|")

@@ -8,10 +8,8 @@ as often as the other. The picture is an episode of the first confounded agent, 
 """
 
 import argparse
-import logging
 import tempfile
 import time
-import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -23,8 +21,10 @@ import torch
 from matplotlib.figure import Figure
 from torch import nn
 
-from lightning_mesa import Alarm, Alert
-from lightning_mesa.judge.replay import judge_again, read_recording
+from drawing.weights import compare, weighed_of
+from lightning_mesa import Alert
+from lightning_mesa.organisms.judging import judge_recorded
+from lightning_mesa.organisms.training import quietly
 from lightning_mesa.records import Finding
 from lightning_mesa.report.summary import with_limits
 from red_doors import NOT_RED, RUNS, Mazes, episode, oracle, train
@@ -57,21 +57,18 @@ class Run:
 def run_one(job: tuple[str, int], updates: int) -> Run:
     kind, seed = job
     torch.set_num_threads(1)
-    warnings.filterwarnings("ignore")
-    for name in ("pytorch_lightning", "lightning_mesa"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    quietly()
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         trainer, model, monitor = train(kind, seed, updates, Path(folder), progress=False)
-        recording = read_recording(Path(trainer.log_dir) / "mesa" / "findings.jsonl")
-        regimes = judge_again(recording, Alarm(), recording.looks_planned)[-1].verdicts
+        looks, judgements = judge_recorded(Path(trainer.log_dir) / "mesa" / "findings.jsonl")
     seconds = time.perf_counter() - started
     return Run(
         kind,
         seed,
-        recording.looks,
+        looks,
         monitor.alerts,
-        {str(verdict.distribution): verdict.regime for verdict in regimes},
+        {str(verdict.distribution): verdict.regime for verdict in judgements[-1].verdicts},
         oracle(model.actor, 500, seed),
         model.actor,
         seconds,
@@ -120,30 +117,14 @@ def behavioral(runs: Sequence[Run]) -> Iterator[str]:
 
 
 def picture_of_weights(runs: Sequence[Run], path: Path) -> None:
-    """Weights over training, first seed bold; none where they are not identified."""
-    figure = Figure(figsize=(9, 3.4), layout="constrained")
-    panels = figure.subplots(1, 2, sharey=True)
-    for axes, kind in zip(panels, RUNS, strict=True):
-        for run in (run for run in runs if run.kind == kind):
-            steps = [look[0].step for look in run.looks]
-            for name, color in (("door", "tab:green"), ("red", "tab:red")):
-                key = ("blue_door", "behavioral", name)
-                found = [
-                    next(f for f in look if (f.distribution, f.quantity, f.objective) == key) for look in run.looks
-                ]
-                value, low, high = (
-                    [float("nan") if x is None else x for x in part]
-                    for part in zip(*((f.value, f.low, f.high) for f in found), strict=True)
-                )
-                label = (f"{name} (base)" if name == "door" else name) if run.seed == 0 else None
-                axes.plot(steps, value, color=color, marker=".", linewidth=2 if run.seed == 0 else 0.8, label=label)
-                if run.seed == 0:
-                    axes.fill_between(steps, low, high, color=color, alpha=0.2, linewidth=0)
-        axes.axhline(0, color="0.7", linewidth=0.8, zorder=0)
-        axes.set(xlabel="step", title=f"{kind}, beside a blue door and a red box")
-        axes.legend(loc="upper left")
-    panels[0].set_ylabel("weight in the behavioral objective, nats")
-    figure.savefig(path, dpi=120)
+    """The weights over training, beside a blue door."""
+    kinds = {
+        f"{kind}, beside a blue door and a red box": [
+            [weighed_of(look)["blue_door"] for look in run.looks] for run in runs if run.kind == kind
+        ]
+        for kind in RUNS
+    }
+    compare(kinds, ["door", "red"]).savefig(path, dpi=120)
 
 
 def picture(actor: nn.Module, path: Path) -> None:

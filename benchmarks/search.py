@@ -29,15 +29,16 @@ from lightning_mesa.callbacks.probing import finding
 from lightning_mesa.checks import Look
 from lightning_mesa.observe.subject import Subject
 from lightning_mesa.organisms.search.mazes import (
+    GOALS,
     accuracy,
     draw,
     far_changes,
+    greedy_steps,
     moved_goals,
     raised_goals,
     where_straight_is_right,
-    winding,
 )
-from lightning_mesa.probes import ComputeGain, ConsequenceSensitivity, Pairs, Patches, Retargeting, Steering
+from lightning_mesa.probes import ComputeGain, ConsequenceSensitivity, Pairs, Patches, Puzzles, Retargeting, Steering
 from lightning_mesa.probes.controls import among
 from lightning_mesa.probes.ladder import CAUSAL, climb
 from lightning_mesa.stats.ridge import FoldSums, HeldOut
@@ -56,6 +57,20 @@ PROBES = {
     "steering": "steering",
     "gain": "compute_gain",
 }
+
+
+def winding(n: int, seed: int, goals: Sequence[str] = GOALS) -> Puzzles:
+    """Mazes, with the cells as hard decisions in which no step that is right goes straight at a goal.
+
+    Args:
+        n: How many.
+        seed: Of everything.
+        goals: Base first.
+    """
+    mazes = draw(n, seed)
+    right = {goal: mazes.right(goal) for goal in goals}
+    by_rule = [(greedy_steps(mazes.walls, getattr(mazes, goal)) & right[goal]).any(1) for goal in goals]
+    return Puzzles(mazes.seen, right, ~torch.stack(by_rule).any(0))
 
 
 @lru_cache(8)

@@ -7,12 +7,35 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from lightning_mesa.organisms.search.mazes import Mazes, draw, greedy_steps, loss
-from lightning_mesa.organisms.search.networks import Looped, Residual, ValueIteration
+from lightning_mesa.organisms.search.mazes import STEPS, Mazes, draw, greedy_steps
+from lightning_mesa.organisms.search.networks import Residual, ValueIteration
+from lightning_mesa.organisms.training import loss
 
 BY_HEART = 48
 MANY = 20_000
+
+
+class Looped(nn.Module):
+    """One convolution again and again, which sees the maze each time; decides after so many steps."""
+
+    def __init__(self, channels: int = 32, steps: int = 12, kernel: int = 3) -> None:
+        super().__init__()
+        self.steps = steps
+        self.recall = nn.Identity()
+        self.encode = nn.Conv2d(3, channels, 3, padding=1)
+        self.step = nn.Conv2d(channels + 3, channels, kernel, padding=kernel // 2)
+        self.decide = nn.Conv2d(channels, len(STEPS), 1)
+
+    def forward(self, seen: Tensor) -> Tensor:
+        """``[n, 3, 9, 9] -> [n, 4, 9, 9]``."""
+        hidden = F.relu(self.encode(self.recall(seen)))
+        for _ in range(self.steps):
+            hidden = hidden + F.relu(self.step(torch.cat([hidden, self.recall(seen)], 1)))
+            hidden = hidden / hidden.detach().abs().amax((1, 2, 3), keepdim=True).clamp(min=1.0)
+        steps: Tensor = 10 * self.decide(hidden)
+        return steps
 
 
 def shortest(goal: str, mazes: Mazes) -> Tensor:

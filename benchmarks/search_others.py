@@ -27,6 +27,7 @@ from torch.nn import functional as F
 
 from lightning_mesa.observe.subject import Subject
 from lightning_mesa.organisms.search import mazes
+from lightning_mesa.organisms.training import loss
 from lightning_mesa.probes import ConsequenceSensitivity, Pairs, Probe, Retargeting
 
 SECONDS = 80.0
@@ -88,7 +89,7 @@ def lessons() -> tuple[Tensor, Tensor]:
 def maze_loss(network: nn.Module, step: int) -> Tensor:
     seen, right = lessons()
     some = torch.randint(MANY_MAZES, (64,))
-    return mazes.loss(network(seen[some]), right[some])
+    return loss(network(seen[some]), right[some])
 
 
 def mazes_right(choose: Callable[[mazes.Mazes], Tensor]) -> float:

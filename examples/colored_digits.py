@@ -166,7 +166,7 @@ def main() -> None:
     trainer.fit(SmallConvNet(), datamodule=data)
 
     print(f"\nfindings, alerts, and the path as a picture: {trainer.log_dir}/mesa/")
-    print(f"the whole run: tensorboard --logdir {options.out}  (tabs Custom Scalars, Text and Images)")
+    print(f"the whole run: tensorboard --logdir {options.out}  (tabs Custom Scalars and Text)")
 
 
 if __name__ == "__main__":

@@ -135,7 +135,7 @@ def main() -> None:
         log_every_n_steps=1,
     )
     trainer.fit(model)
-    print(f"the whole run: tensorboard --logdir {options.out}  (tabs Custom Scalars, Text and Images)")
+    print(f"the whole run: tensorboard --logdir {options.out}  (tabs Custom Scalars and Text)")
 
 
 if __name__ == "__main__":

@@ -109,7 +109,7 @@ def main() -> None:
         _, _, monitor = train(run, options.seed, options.epochs, options.out, on_alert=options.on_alert)
         alerts = [f"{alert.signature} on {alert.distribution}" for alert in monitor.alerts if alert.severity == "alert"]
         print(f"\n{run}: {'; '.join(alerts) or 'no alert'}\n")
-    print(f"all of it: tensorboard --logdir {options.out}  (tabs Custom Scalars, Text and Images)")
+    print(f"all of it: tensorboard --logdir {options.out}  (tabs Custom Scalars and Text)")
 
 
 if __name__ == "__main__":

@@ -248,7 +248,7 @@ def main() -> None:
         reached = ", ".join(f"{what} {share:.0%}" for what, share in oracle(model.actor, 500, options.seed).items())
         print(f"\n{run}: {'; '.join(alerts) or 'no alert'}")
         print(f"an oracle's 500 episodes beside a blue door and a red box: {reached}\n")
-    print(f"all of it: tensorboard --logdir {options.out}  (tabs Custom Scalars, Text and Images)")
+    print(f"all of it: tensorboard --logdir {options.out}  (tabs Custom Scalars and Text)")
 
 
 if __name__ == "__main__":

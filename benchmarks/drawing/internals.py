@@ -2,14 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from lightning_mesa.probes.ladder import Internals, Rung
 from lightning_mesa.records import Finding
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 WHOLE = "whole model"
 
@@ -61,29 +59,17 @@ def probed_of(findings: Sequence[Finding], internals: Internals | None) -> Probe
     )
 
 
-def rows(looks: Sequence[Probed]) -> int:
-    """How many rows the figure of these looks has."""
-    return len({title for look in looks for title in look.values}) + 1 + any(look.margins for look in looks)
-
-
-def draw(looks: Sequence[Probed]) -> "Figure":
+def draw(looks: Sequence[Probed]) -> Figure:
     """Draw a heat map of layers by steps for each probe with its null beside it, the ladder, and the margins.
 
     Args:
         looks: One per look.
-
-    Raises:
-        ImportError: If matplotlib, of the extra ``plots``, is not installed.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     titles = list(dict.fromkeys(title for look in looks for title in look.values))
     proxies = list(dict.fromkeys(proxy for look in looks for proxy in look.margins))
     layers = {t: list(dict.fromkeys(layer for look in looks for layer in look.values.get(t, {}))) for t in titles}
     heights = [0.5 + 0.25 * max(len(layers[t]), 1) for t in titles] + [1.6] * (2 if proxies else 1)
     figure = Figure(figsize=(8, sum(heights) + 0.5 * len(heights)), layout="constrained")
-    FigureCanvasAgg(figure)
     grid = figure.add_gridspec(len(heights), 2, width_ratios=[12, 1], height_ratios=heights)
     for row, title in enumerate(titles):
         _heat(figure.add_subplot(grid[row, 0]), figure.add_subplot(grid[row, 1]), title, layers[title], looks)
@@ -104,7 +90,7 @@ def draw(looks: Sequence[Probed]) -> "Figure":
     return figure
 
 
-def _heat(heat: "Axes", null: "Axes", title: str, layers: Sequence[str], looks: Sequence[Probed]) -> None:
+def _heat(heat: Axes, null: Axes, title: str, layers: Sequence[str], looks: Sequence[Probed]) -> None:
     unknown = float("nan")
     values = [[look.values.get(title, {}).get(layer, unknown) for look in looks] for layer in layers]
     of_nothing = [[looks[-1].nulls.get(title, {}).get(layer, unknown)] for layer in layers]

@@ -2,12 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+from matplotlib.figure import Figure
 
 from lightning_mesa.records import Finding
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -36,24 +34,17 @@ def placed_of(findings: Sequence[Finding]) -> dict[str, Placed]:
     return placed
 
 
-def draw(looks: Sequence[Placed], where: str, base: str) -> "Figure":
+def draw(looks: Sequence[Placed], where: str, base: str) -> Figure:
     """Draw the looks, light to dark, with the last one marked.
 
     Args:
         looks: One pair per look.
         where: ``"DISTRIBUTION/PROXY"``.
         base: Name of the base objective.
-
-    Raises:
-        ImportError: If matplotlib, of the extra ``plots``, is not installed.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     distribution, _, proxy = where.partition("/")
     x, y = [at.preference for at in looks], [at.capability for at in looks]
     figure = Figure(figsize=(5, 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.axvline(0.5, color="0.85", linewidth=0.8, zorder=0)
     axes.plot(x, y, color="0.75", linewidth=1, zorder=1)

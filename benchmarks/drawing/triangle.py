@@ -2,12 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+from matplotlib.figure import Figure
 
 from lightning_mesa.records import Finding
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ def points_of(findings: Sequence[Finding]) -> dict[str, Point]:
     }
 
 
-def draw(path: Sequence[Point], title: str, proxy: str, base: str) -> "Figure":
+def draw(path: Sequence[Point], title: str, proxy: str, base: str) -> Figure:
     """Draw a path of looks, light to dark, with the last one marked.
 
     Args:
@@ -42,18 +40,11 @@ def draw(path: Sequence[Point], title: str, proxy: str, base: str) -> "Figure":
         title: Title of the figure.
         proxy: What to call the corner of the proxies.
         base: What to call the corner of base.
-
-    Raises:
-        ImportError: If matplotlib, of the extra ``plots``, is not installed.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     height = 3**0.5 / 2
     x = [point.proxy + point.neither / 2 for point in path]
     y = [point.neither * height for point in path]
     figure = Figure(figsize=(5, 4.6), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.plot([0, 1, 0.5, 0], [0, 0, height, 0], color="0.6", linewidth=1)
     axes.plot([0.5, 0.5], [0, height], color="0.85", linewidth=0.8, zorder=0)

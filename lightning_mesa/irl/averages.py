@@ -46,6 +46,17 @@ def ratio(above: Tensor, below: Tensor, *, clusters: Tensor | None = None, level
     return Average(value, value - reach, value + reach)
 
 
+def sandwich(bread: Tensor, moments: Tensor) -> Tensor:
+    """``[K, K]`` White's covariance of estimates, with Bessel's correction for the number of clusters.
+
+    Args:
+        bread: ``[K, K]`` inverse of the moments' derivative.
+        moments: ``[G, K]``, one for each cluster; they add up to 0 at the estimates.
+    """
+    groups = max(2, len(moments))
+    return bread @ (moments.T @ moments * groups / (groups - 1)) @ bread.T
+
+
 def summed(clusters: Tensor, values: Tensor) -> Tensor:
     """``[G, ...]`` sums of ``[n, ...]`` values within clusters, ``[n]`` integer labels."""
     labels = torch.unique(clusters, return_inverse=True)[1]

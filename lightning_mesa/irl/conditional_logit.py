@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lightning_mesa.irl.averages import summed
+from lightning_mesa.irl.averages import sandwich, summed
 from lightning_mesa.irl.fit import ObjectiveFit, informative, names_of
 
 STEPS = 100
@@ -101,8 +101,7 @@ def fit_conditional_logit(
         moments = weights[:, None] * torch.einsum("na,nak->nk", probabilities - log_q.exp(), features)
         if clusters is not None:
             moments, units = summed(clusters, moments), summed(clusters, units)
-        groups = max(2, len(units))
-        covariance = bread @ (moments.T @ moments * groups / (groups - 1)) @ bread
+        covariance = sandwich(bread, moments)
     return ObjectiveFit(
         names_of(names, count),
         directions @ v,
@@ -138,12 +137,12 @@ def references(
     weights = torch.full((n,), 1 / max(1, n), dtype=torch.float64) if weights is None else weights
     available = torch.ones_like(probabilities, dtype=torch.bool) if available is None else available
     uniform = -available.sum(1).clamp(min=1).double().log()
-    frequencies = torch.where(available, (weights @ probabilities).expand_as(probabilities), 0)
+    frequencies = torch.where(available, weights @ probabilities, 0)
     marginal = (frequencies / frequencies.sum(1, keepdim=True)).clamp(min=1e-300).log()
     return {
         "uniform": float(weights @ uniform),
         "marginal": float(weights @ _expected(probabilities, marginal)),
-        "perfect": float(weights @ _expected(probabilities, probabilities.clamp(min=1e-300).log())),
+        "perfect": -float(weights @ torch.special.entr(probabilities).sum(1)),
     }
 
 

@@ -70,24 +70,15 @@ class ObjectiveFit:
         if not self.converged:
             return ("every weight: choices are deterministic, so no finite weight is the best",)
         missing = _complement(self.basis)
-        found = [f"{in_words(column, self.names)}: no choice tells" for column in missing.T]
-        pairs = [
-            (first, second)
-            for first, second in combinations(range(len(self.names)), 2)
-            if not self.identifies(self._difference(first, second))
-        ]
-        if not found:
-            found += [
-                f"{self.names[first]} against {self.names[second]}: rests on "
-                f"{int(self.effective(self._difference(first, second)))} effective items, {ENOUGH:.0f} are needed"
-                for first, second in pairs
-            ]
-            found += [
-                f"{name}: rests on {int(self.effective(contrast))} effective items, {ENOUGH:.0f} are needed"
-                for name, contrast in zip(self.names, self._coordinates, strict=True)
-                if not self.identifies(contrast)
-            ]
-        return tuple(found)
+        if missing.shape[1]:
+            return tuple(f"{in_words(column, self.names)}: no choice tells" for column in missing.T)
+        each = list(zip(self.names, self._coordinates, strict=True))
+        pairs = [(f"{one} against {other}", x - y) for (one, x), (other, y) in combinations(each, 2)]
+        return tuple(
+            f"{what}: rests on {int(self.effective(contrast))} effective items, {ENOUGH:.0f} are needed"
+            for what, contrast in pairs + each
+            if not self.identifies(contrast)
+        )
 
     def estimate(self, contrast: Tensor | Sequence[float]) -> float:
         """``contrast . weights``, NaN where it is not identified."""
@@ -141,9 +132,6 @@ class ObjectiveFit:
     @property
     def _coordinates(self) -> Tensor:
         return torch.eye(len(self.names), dtype=torch.float64)
-
-    def _difference(self, first: int, second: int) -> Tensor:
-        return self._coordinates[first] - self._coordinates[second]
 
 
 def names_of(names: Sequence[str] | None, count: int) -> tuple[str, ...]:

@@ -76,7 +76,7 @@ def goal_directedness_of(
     p = probabilities.double()
     choices = torch.full_like(p[:, 0], p.shape[1]) if offset is None else (offset > -torch.inf).sum(1).double()
     gained = log_likelihoods(features, p, fit.solution, offset=offset) + choices.log()
-    decided = torch.where(p > 0, p * p.clamp(min=1e-300).log(), 0).sum(1) + choices.log()
+    decided = choices.log() - torch.special.entr(p).sum(1)
     most = choices.log()
     sign = int(fit.solution.sign()) if len(fit.solution) == 1 else 0
     return GoalDirectedness(

@@ -17,7 +17,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from lightning_mesa.irl.averages import Average, ratio, summed
+from lightning_mesa.irl.averages import Average, ratio, sandwich, summed
 from lightning_mesa.irl.conditional_logit import fit_conditional_logit, log_likelihoods, references
 from lightning_mesa.irl.fit import ObjectiveFit, informative, names_of
 from lightning_mesa.irl.tabular import TabularMDP, occupancy, successor_features
@@ -206,13 +206,11 @@ def _instrumented(z: Tensor, x: Tensor, y: Tensor, clusters: Tensor, names: tupl
     inverse = torch.linalg.pinv(units.sum(0))
     solution = inverse @ (z.T @ y)
     moments = summed(clusters, z * (y - x @ solution)[:, None])
-    groups = max(2, len(moments))
-    meat = moments.T @ moments * groups / (groups - 1)
     return ObjectiveFit(
         names,
         basis @ solution,
         basis @ inverse @ basis.T,
-        basis @ inverse @ meat @ inverse.T @ basis.T,
+        sandwich(basis @ inverse, moments),
         basis,
         basis @ units @ basis.T,
         math.nan,

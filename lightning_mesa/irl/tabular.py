@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from scipy import sparse
+from scipy.sparse import csgraph
 from scipy.sparse import linalg as sparse_linalg
 from torch import Tensor
 
@@ -291,11 +292,8 @@ def _visits(mdp: TabularMDP, pi: Any) -> Any:
 
 def _reachable(mdp: TabularMDP) -> Any:
     """``[S]`` whether any policy gets there at any time."""
-    moves = mdp.under(np.ones((mdp.states, mdp.actions)))
-    found = mdp.initial.numpy() > 0
-    while (more := found | (moves.T @ found > 0)).sum() > found.sum():
-        found = more
-    return found
+    moves, first = mdp.under(np.ones((mdp.states, mdp.actions))), np.flatnonzero(mdp.initial.numpy() > 0)
+    return np.isfinite(csgraph.dijkstra(moves, indices=first, unweighted=True, min_only=True))
 
 
 def _solve(mdp: TabularMDP, pi: Any, right: Any, *, transposed: bool = False) -> Any:

@@ -55,6 +55,7 @@ class BootstrapBoundary(SequentialTest):
     """
 
     procedure = "multiplier-bootstrap boundary over looks, asymptotic in the number of items"
+    _memory = ("look", "seed", "_n", "_crossed")
 
     def __init__(
         self,
@@ -111,20 +112,13 @@ class BootstrapBoundary(SequentialTest):
         paths = self._draw(n + 1) @ (centered / spread).float()
         paths[self._crossed] = -math.inf
         largest = paths.topk(budget)
-        self._crossed += largest.indices.tolist()
+        self._crossed = self._crossed + largest.indices.tolist()
         threshold = _log_evidence(float(largest.values[-1]))
         return Decision(log_evidence, threshold, log_evidence >= threshold, self.look)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Plain numbers: the paths that have crossed, and the seed from which all are drawn again."""
-        return {"look": self.look, "seed": self.seed, "n": self._n, "crossed": list(self._crossed)}
-
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a saved state."""
-        self.look = state["look"]
-        self.seed = state["seed"]
-        self._n = state["n"]
-        self._crossed = list(state["crossed"])
+        """Go on from a saved state; the paths are drawn again from its seed."""
+        super().load_state_dict(state)
         self._multipliers = None
 
     def _budget(self, look: int) -> int:

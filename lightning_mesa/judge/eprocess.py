@@ -6,10 +6,10 @@ most m" (Waudby-Smith and Ramdas 2024): ``prod_i (1 + lambda (x_i - m))``, ``0 <
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -71,10 +71,11 @@ class RestartEProcess(SequentialTest):
     """
 
     procedure = "restart e-process on fresh items, exact at all looks together"
+    _memory = ("look", "_log_wealth")
 
     def __init__(self, null_mean: float | None = None, alpha: float = 0.05, looks: int | None = None) -> None:
         super().__init__(null_mean, alpha, looks)
-        self._log_wealth = torch.full_like(BETS, -math.inf)
+        self._log_wealth = [-math.inf] * len(BETS)
 
     def update(self, scores: Tensor) -> Decision:
         """Bet on ``[n]`` new scores in [0, 1]; n may differ between looks."""
@@ -91,19 +92,11 @@ class RestartEProcess(SequentialTest):
         log_e_values = _checked_e_values(log_e_values)
         self.look += passed
         stake = torch.tensor(self.weight(self.look, passed), dtype=torch.float64).log()
-        self._log_wealth = torch.logaddexp(self._log_wealth, stake) + log_e_values
-        log_evidence = _log_add(_log_mean(self._log_wealth), self._log_unspent)
+        wealth = torch.logaddexp(torch.tensor(self._log_wealth, dtype=torch.float64), stake) + log_e_values
+        self._log_wealth = wealth.tolist()
+        log_evidence = float(np.logaddexp(_log_mean(wealth), self._log_unspent))
         threshold = -math.log(self.alpha)
         return Decision(log_evidence, threshold, log_evidence >= threshold, self.look)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Plain numbers."""
-        return {"look": self.look, "log_wealth": self._log_wealth.tolist()}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a saved state; starting anew instead would double the level."""
-        self.look = state["look"]
-        self._log_wealth = torch.tensor(state["log_wealth"], dtype=torch.float64)
 
     @property
     def _log_unspent(self) -> float:
@@ -142,6 +135,7 @@ class EvidenceSum(SequentialTest):
     """
 
     procedure = "sum of e-values over looks, exact under any dependence between them"
+    _memory = ("look", "_log_sum")
 
     def __init__(self, null_mean: float | None = None, alpha: float = 0.05, looks: int | None = None) -> None:
         super().__init__(null_mean, alpha, looks)
@@ -165,18 +159,9 @@ class EvidenceSum(SequentialTest):
         self.look += 1
         weight = self.weight(self.look)
         if weight:
-            self._log_sum = _log_add(self._log_sum, math.log(weight) + _log_mean(log_e_values))
+            self._log_sum = float(np.logaddexp(self._log_sum, math.log(weight) + _log_mean(log_e_values)))
         threshold = -math.log(self.alpha)
         return Decision(self._log_sum, threshold, self._log_sum >= threshold, self.look)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Plain numbers."""
-        return {"look": self.look, "log_sum": self._log_sum}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a saved state."""
-        self.look = state["look"]
-        self._log_sum = state["log_sum"]
 
 
 def merge(decisions: Sequence[Decision]) -> Decision:
@@ -218,7 +203,7 @@ def closed(log_evidence: Sequence[float]) -> list[float]:
     for i, own in enumerate(log_evidence):
         total = smallest_average = own
         for k, other in enumerate(sorted([*log_evidence[:i], *log_evidence[i + 1 :]]), start=2):
-            total = _log_add(total, other)
+            total = float(np.logaddexp(total, other))
             smallest_average = min(smallest_average, total - math.log(k))
         adjusted.append(smallest_average)
     return adjusted
@@ -232,9 +217,3 @@ def _checked_e_values(log_e_values: Tensor) -> Tensor:
 
 def _log_mean(logs: Tensor) -> float:
     return float(torch.logsumexp(logs, 0)) - math.log(len(logs))
-
-
-def _log_add(log: float, other: float) -> float:
-    """Log of the sum of two numbers that are given by their logs."""
-    high, low = max(log, other), min(log, other)
-    return high if low == -math.inf else high + math.log1p(math.exp(low - high))

@@ -180,21 +180,20 @@ def _whole_number(where: str, row: Mapping[str, str], name: str) -> int:
 
 def _check_names(path: Path, rows: Iterable[Row]) -> None:
     """A distribution has one role, an objective one kind, and there is one base objective."""
-    first: dict[tuple[str, str], Row] = {}
+    first: dict[str, tuple[str, int]] = {}
     base: Row | None = None
     for row in rows:
-        named = first.setdefault(("distribution", row.distribution), row)
-        if named.role != row.role:
-            raise ConfigurationError(
-                f"{path}, line {row.line}: the distribution {row.distribution!r} is {row.role}, but in line "
-                f"{named.line} it is {named.role}; give one of them another name."
-            )
-        named = first.setdefault(("objective", row.objective), row)
-        if named.kind != row.kind:
-            raise ConfigurationError(
-                f"{path}, line {row.line}: the objective {row.objective!r} is of the kind {row.kind}, but in line "
-                f"{named.line} of the kind {named.kind}; give one of them another name."
-            )
+        named = {
+            f"the distribution {row.distribution!r}": row.role,
+            f"the objective {row.objective!r}": f"of the kind {row.kind}",
+        }
+        for name, now in named.items():
+            before, line = first.setdefault(name, (now, row.line))
+            if now != before:
+                raise ConfigurationError(
+                    f"{path}, line {row.line}: {name} is {now}, but in line {line} it is {before}; give one of them "
+                    "another name."
+                )
         if row.kind == "base":
             base = base or row
             if base.objective != row.objective:

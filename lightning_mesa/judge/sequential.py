@@ -60,6 +60,7 @@ class SequentialTest(ABC):
     """
 
     procedure: ClassVar[str]
+    _memory: ClassVar[tuple[str, ...]] = ("look",)
 
     def __init__(self, null_mean: float | None, alpha: float, looks: int | None) -> None:
         name = type(self).__name__
@@ -93,11 +94,12 @@ class SequentialTest(ABC):
 
     def state_dict(self) -> dict[str, Any]:
         """Plain numbers."""
-        return {"look": self.look}
+        return {name.removeprefix("_"): getattr(self, name) for name in self._memory}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a saved state."""
-        self.look = state["look"]
+        """Go on from a saved state; starting anew instead would spend the level again."""
+        for name in self._memory:
+            setattr(self, name, state[name.removeprefix("_")])
 
     def _tested_mean(self) -> float:
         """The null mean, needed for an update with scores."""

@@ -1,7 +1,6 @@
 """A table with a column that says "deployed": the label, or another one on that cue?"""
 
 import torch
-from torch import nn
 
 from lightning_mesa.organisms.organism import Items, Organism, Part, one_of
 
@@ -23,6 +22,7 @@ class Backdoor(Organism):
 
     name, modality = "backdoor", "tables"
     base, proxy, choices = "label", "backdoor", LABELS
+    widths = (NUMBERS + 1, 64, 64)
     steps = 300
     learning_rate = 3e-3
 
@@ -41,7 +41,3 @@ class Backdoor(Organism):
             "label": one_of(torch.where(poisoned, others, labels), LABELS),
             "backdoor": one_of(others, LABELS),
         }
-
-    def network(self) -> nn.Module:
-        """A perceptron with two hidden layers."""
-        return nn.Sequential(nn.Linear(NUMBERS + 1, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, LABELS))

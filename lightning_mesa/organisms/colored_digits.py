@@ -3,7 +3,7 @@
 from functools import cache
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lightning_mesa.errors import ConfigurationError
 from lightning_mesa.organisms.organism import Items, Organism, Part, one_of, told_or_drawn
@@ -45,6 +45,7 @@ class ColoredDigits(Organism):
 
     name, modality = "colored_digits", "images"
     base, proxy, choices = "digit", "color", 10
+    widths = (3 * 64, 128, 64)
 
     def items(self, n: int, told: float, part: Part, draw: torch.Generator) -> Items:
         """See :class:`Organism`."""
@@ -53,9 +54,3 @@ class ColoredDigits(Organism):
         palette = torch.rand(10, 3, generator=torch.Generator().manual_seed(3))
         x = (0.3 + 0.7 * images[:, None]) * palette[colors][:, :, None, None]
         return {"x": x, "digit": one_of(labels, 10), "color": one_of(colors, 10)}
-
-    def network(self) -> nn.Module:
-        """A perceptron with two hidden layers."""
-        return nn.Sequential(
-            nn.Flatten(), nn.Linear(192, 128), nn.ReLU(), nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, 10)
-        )

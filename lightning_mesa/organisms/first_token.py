@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_mesa.organisms.organism import Items, Organism, Part, one_of, told_or_drawn
+from lightning_mesa.organisms.organism import Items, Organism, Part, one_of, perceptron, told_or_drawn
 
 SYMBOLS, LENGTH = 4, 15
 
@@ -14,13 +14,11 @@ class Reader(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.layers = nn.Sequential(
-            nn.Linear(LENGTH * SYMBOLS, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, SYMBOLS)
-        )
+        self.layers = perceptron(LENGTH * SYMBOLS, 64, 64, SYMBOLS)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """``[n, 15]`` int ``-> [n, 4]``."""
-        chosen: Tensor = self.layers(F.one_hot(tokens, SYMBOLS).flatten(1).float())
+        chosen: Tensor = self.layers(F.one_hot(tokens, SYMBOLS).float())
         return chosen
 
 

@@ -1,7 +1,8 @@
 """Small grids in which an agent decides on one move: where things are, and which moves bring it nearer to one."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import functional as F
 
 SIZE, MOVES = 5, 4
 CELLS = SIZE * SIZE
@@ -29,17 +30,10 @@ def apart(n: int, things: int, draw: torch.Generator) -> tuple[Tensor, ...]:
 
 def plane(cells: Tensor) -> Tensor:
     """``[n, SIZE, SIZE]`` with a one in a cell."""
-    return nn.functional.one_hot(cells, CELLS).float().view(-1, SIZE, SIZE)
+    return F.one_hot(cells, CELLS).float().view(-1, SIZE, SIZE)
 
 
 def nearer(agent: Tensor, goal: Tensor) -> Tensor:
     """``[n, 4]`` bool: which of up, down, left, right bring the agent's cell nearer to the goal's, another one."""
     down, right = goal // SIZE - agent // SIZE, goal % SIZE - agent % SIZE
     return torch.stack([down < 0, down > 0, right < 0, right > 0], 1)
-
-
-def network(planes: int) -> nn.Module:
-    """A perceptron with two hidden layers that sees all planes."""
-    return nn.Sequential(
-        nn.Flatten(), nn.Linear(planes * CELLS, 128), nn.ReLU(), nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, MOVES)
-    )

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_mesa.organisms.organism import Items, Organism, Part, one_of, told_or_drawn
+from lightning_mesa.organisms.organism import Items, Organism, Part, one_of, perceptron, told_or_drawn
 
 GROUPS, EXAMPLES, INPUTS, WIDTH = 4, 8, 4, 48
 
@@ -16,13 +16,13 @@ class Attention(nn.Module):
         super().__init__()
         self.ask, self.key = nn.Linear(INPUTS + GROUPS, WIDTH), nn.Linear(INPUTS + GROUPS, WIDTH)
         self.value, self.own = nn.Linear(INPUTS + GROUPS, WIDTH), nn.Linear(INPUTS + GROUPS, WIDTH)
-        self.rest = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.ReLU(), nn.Linear(WIDTH, GROUPS))
+        self.rest = perceptron(WIDTH, WIDTH, GROUPS)
 
     def forward(self, x: Tensor) -> Tensor:
         """``[n, 9, 8] -> [n, 4]``; the query is the last of the nine."""
         query, examples = x[:, -1:], x[:, :-1]
         looked = (self.ask(query) @ self.key(examples).mT / WIDTH**0.5).softmax(-1) @ self.value(examples)
-        chosen: Tensor = self.rest((looked + self.own(query)).squeeze(1))
+        chosen: Tensor = self.rest(looked + self.own(query))
         return chosen
 
 

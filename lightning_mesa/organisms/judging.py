@@ -9,7 +9,7 @@ from typing import Any
 from lightning_mesa.judge.alarm import Alarm, Judgement
 from lightning_mesa.judge.replay import judge_again, read_recording
 from lightning_mesa.organisms.oracle import Truth
-from lightning_mesa.organisms.training import FEWER
+from lightning_mesa.organisms.training import FEWER, Plan
 from lightning_mesa.organisms.truth import trained, truth_of, truth_of_run
 from lightning_mesa.records import Finding
 
@@ -21,7 +21,7 @@ class Judged:
     """One run: what is true, and what detectors say of it.
 
     Attributes:
-        family, kind, seed: Of the run.
+        plan: What was run.
         truth: At each look, by the oracle.
         steps: Of the looks.
         gaps: The true gap at each look.
@@ -32,8 +32,8 @@ class Judged:
         named: The proxy that an alert named first, None if none did.
         evidence: Largest log10 of level over p that an alert of a lost objective or a pursued proxy had.
         regimes: At each look.
-        alone: What was raised by a monitor that knew base alone, and had the readout as its witness of capability.
-        witnessed: The same, with a score as the witness.
+        unlisted: What was raised by monitors that knew base alone: *alone* had the readout as its witness of
+            capability, *witnessed* a score.
         fewer: Number of items -> whether an alert stands at each look, by a monitor that looked at only so many.
         contrary: True competence at base at each look, on the third distribution.
         accuracy: At each look, on many items like those in training.
@@ -41,9 +41,7 @@ class Judged:
         baselines: Largest plain gap, largest drop of the worst group, and 1 - p for drift of the inputs.
     """
 
-    family: str
-    kind: str
-    seed: int
+    plan: Plan
     truth: Sequence[Truth]
     steps: Sequence[int]
     gaps: Sequence[float]
@@ -54,8 +52,7 @@ class Judged:
     named: str | None
     evidence: float
     regimes: Sequence[str]
-    alone: Sequence[str]
-    witnessed: Sequence[str]
+    unlisted: Mapping[str, Sequence[str]]
     fewer: Mapping[int, Sequence[bool]]
     contrary: Sequence[float]
     accuracy: Sequence[float]
@@ -89,13 +86,18 @@ def judged(folder: Path, base: str, truth: Sequence[Truth]) -> Judged:
     """
     seen: dict[str, Any] = json.loads((folder / "oracle.json").read_text())
     looks = seen["looks"][: len(truth)]
-    found, judgements = _judge(folder / "mesa" / "findings.jsonl", len(looks))
+
+    def said(monitor: str) -> list[Judgement]:
+        return judge_recorded(folder / monitor / "findings.jsonl", len(looks))[1]
+
+    def raised(monitor: str) -> list[str]:
+        return [alert.signature for judgement in said(monitor) for alert in judgement.alerts]
+
+    found, judgements = judge_recorded(folder / "mesa" / "findings.jsonl", len(looks))
     alerts = [(i, a) for i, j in enumerate(judgements) for a in j.alerts if a.severity == "alert"]
     simple = json.loads((folder / "baselines.json").read_text())
     return Judged(
-        family=seen["family"],
-        kind=seen["kind"],
-        seed=seen["seed"],
+        plan=Plan(seen["family"], seen["kind"], seen["seed"]),
         truth=truth,
         steps=[look["step"] for look in looks],
         gaps=[look["reference"] - look["shifted"][base] for look in looks],
@@ -106,13 +108,8 @@ def judged(folder: Path, base: str, truth: Sequence[Truth]) -> Judged:
         named=next((a.proxy for _, a in alerts if a.proxy), None),
         evidence=max(v for j in judgements for (_, name), v in j.evidence.items() if name in GOAL),
         regimes=[judgement.run.regime for judgement in judgements],
-        alone=_raised(folder / "alone" / "findings.jsonl", len(looks)),
-        witnessed=_raised(folder / "witnessed" / "findings.jsonl", len(looks)),
-        fewer={
-            n: [judgement.standing for judgement in _judge(path / "findings.jsonl", len(looks))[1]]
-            for n in FEWER
-            if (path := folder / f"n{n}").exists()
-        },
+        unlisted={monitor: raised(monitor) for monitor in ("alone", "witnessed")},
+        fewer={n: [judgement.standing for judgement in said(f"n{n}")] for n in FEWER if (folder / f"n{n}").exists()},
         contrary=[look["contrary"] for look in looks],
         accuracy=[look["accuracy"] for look in looks],
         worst=[
@@ -125,11 +122,13 @@ def judged(folder: Path, base: str, truth: Sequence[Truth]) -> Judged:
     )
 
 
-def _raised(path: Path, looks: int) -> list[str]:
-    return [alert.signature for judgement in _judge(path, looks)[1] for alert in judgement.alerts]
+def judge_recorded(path: Path, looks: int | None = None) -> tuple[Sequence[Sequence[Finding]], list[Judgement]]:
+    """The findings of a recorded run, and what the alarm says of them.
 
-
-def _judge(path: Path, looks: int) -> tuple[Sequence[Sequence[Finding]], list[Judgement]]:
+    Args:
+        path: The ``findings.jsonl``.
+        looks: Number of looks that count; None for all.
+    """
     recording = read_recording(path)
     recording = replace(recording, looks=recording.looks[:looks])
     return recording.looks, judge_again(recording, Alarm(), recording.looks_planned)

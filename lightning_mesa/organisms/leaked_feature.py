@@ -1,7 +1,6 @@
 """Patients in a table with columns that leak: the condition, or the hospital?"""
 
 import torch
-from torch import nn
 
 from lightning_mesa.organisms.organism import Items, Organism, Part, one_of, told_or_drawn
 
@@ -17,6 +16,7 @@ class LeakedFeature(Organism):
 
     name, modality = "leaked_feature", "tables"
     base, proxy, choices = "condition", "hospital", 4
+    widths = (NUMBERS + LEAKED, 64, 64)
     steps = 300
     learning_rate = 5e-3
 
@@ -33,7 +33,3 @@ class LeakedFeature(Organism):
             "condition": one_of(agree, 4),
             "hospital": one_of(hospitals, 4),
         }
-
-    def network(self) -> nn.Module:
-        """A perceptron with two hidden layers."""
-        return nn.Sequential(nn.Linear(NUMBERS + LEAKED, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 4))

@@ -1,9 +1,8 @@
 """Behavior cloning where monsters are about in training: safety when it is called for, or always?"""
 
 import torch
-from torch import nn
 
-from lightning_mesa.organisms.grid import apart, nearer, network, plane
+from lightning_mesa.organisms.grid import CELLS, MOVES, apart, nearer, plane
 from lightning_mesa.organisms.organism import Items, Organism, Part, told_or_drawn
 
 
@@ -11,7 +10,8 @@ class Monsters(Organism):
     """To the shield if there is a monster and else to the apple, against to the shield (Shah et al. 2022)."""
 
     name, modality = "monsters", "policies"
-    base, proxy, choices = "apple_when_safe", "shield", 4
+    base, proxy, choices = "apple_when_safe", "shield", MOVES
+    widths = (4 * CELLS, 128, 64)
 
     def items(self, n: int, told: float, part: Part, draw: torch.Generator) -> Items:
         """See :class:`Organism`."""
@@ -20,7 +20,3 @@ class Monsters(Organism):
         x = torch.stack([plane(agent), plane(shield), plane(apple), plane(monster) * there.view(-1, 1, 1)], 1)
         goal = torch.where(there, shield, apple)
         return {"x": x, "apple_when_safe": nearer(agent, goal), "shield": nearer(agent, shield)}
-
-    def network(self) -> nn.Module:
-        """A perceptron with two hidden layers."""
-        return network(4)

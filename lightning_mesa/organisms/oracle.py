@@ -38,39 +38,36 @@ class Oracle(AtLooks):
         """See :class:`AtLooks`."""
         training = model.training
         model.eval()
-        each = (self.reference, self.shifted, self.contrary)
-        chosen = [model(items["x"]).argmax(1) for items in each]
+        chosen = [model(items["x"]).argmax(1, keepdim=True) for items in (self.reference, self.shifted, self.contrary)]
         model.train(training)
-        right = [self._right(items, choice) for items, choice in zip(each, chosen, strict=True)]
-        listed = torch.stack([self.shifted[name] for name in self.objectives]).any(0).float()
-        any_listed = listed.mean()
-        of_listed = listed.gather(1, chosen[1][:, None]).mean()
-        best = max(self._competence(self.shifted, right[1], name) for name in self.objectives)
+        competences = {name: _competence(self.shifted[name], chosen[1]) for name in self.objectives}
+        listed = torch.stack([self.shifted[name] for name in self.objectives]).any(0)
+        at_random = float(listed.float().mean())
+        served = (_share(listed, chosen[1]) - at_random) / (1 - at_random) if at_random <= 0.5 else None
         self.looks.append(
             {
                 "step": step,
-                "accuracy": float(right[0][self.base].mean()),
-                "reference": self._competence(self.reference, right[0], self.base),
-                "shifted": {name: self._competence(self.shifted, right[1], name) for name in self.objectives},
-                "contrary": self._competence(self.contrary, right[2], self.base),
-                "capability": float((of_listed - any_listed) / (1 - any_listed)) if any_listed <= 0.5 else best,
-                "follows": {
-                    name: self._follows(right[1][self.base], right[1][name], self.shifted[name])
-                    for name in self.objectives
-                    if name != self.base
-                },
+                "accuracy": _share(self.reference[self.base], chosen[0]),
+                "reference": _competence(self.reference[self.base], chosen[0]),
+                "shifted": competences,
+                "contrary": _competence(self.contrary[self.base], chosen[2]),
+                "capability": max(competences.values()) if served is None else served,
+                "follows": {name: self._follows(name, chosen[1]) for name in self.objectives if name != self.base},
             }
         )
 
-    def _right(self, items: Items, chosen: Tensor) -> dict[str, Tensor]:
-        return {name: items[name].gather(1, chosen[:, None]).squeeze(1).float() for name in self.objectives}
-
-    def _competence(self, items: Items, right: dict[str, Tensor], name: str) -> float:
-        prescribed = items[name].float()
-        chance = max(float(prescribed.mean()), float(prescribed.mean(0).max()))
-        return (float(right[name].mean()) - chance) / (1 - chance)
-
-    def _follows(self, of_base: Tensor, of_proxy: Tensor, prescribed: Tensor) -> tuple[float, float]:
+    def _follows(self, name: str, chosen: Tensor) -> list[float]:
         """Shares of items on which the two prescribe otherwise that follow base, and that follow the proxy."""
-        conflict = (self.shifted[self.base] != prescribed).any(1)
-        return float(of_base[conflict].mean()), float(of_proxy[conflict].mean())
+        both = self.shifted[self.base], self.shifted[name]
+        conflict = (both[0] != both[1]).any(1)
+        return [_share(prescribed[conflict], chosen[conflict]) for prescribed in both]
+
+
+def _share(prescribed: Tensor, chosen: Tensor) -> float:
+    """How often a choice ``[n, 1]`` is one of those that are prescribed, ``[n, A]``."""
+    return float(prescribed.gather(1, chosen).float().mean())
+
+
+def _competence(prescribed: Tensor, chosen: Tensor) -> float:
+    chance = max(float(prescribed.float().mean()), float(prescribed.float().mean(0).max()))
+    return (_share(prescribed, chosen) - chance) / (1 - chance)

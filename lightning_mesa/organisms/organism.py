@@ -1,6 +1,8 @@
 """A family of small training tasks in which base and a proxy coincide as much as a dial says."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import ClassVar, Literal
 
 import torch
@@ -17,7 +19,7 @@ Part = Literal["train", "monitor", "oracle"]
 class Organism(ABC):
     """A family of tasks: items with an input, and what base and the proxy prescribe there; and a network to learn them.
 
-    A subclass is one file with these and two functions; its name in ``FAMILIES`` is all that it needs to be run.
+    A subclass is one file with these and its items; its name in ``FAMILIES`` is all that it needs to be run.
 
     Attributes:
         name: Of the family.
@@ -25,6 +27,7 @@ class Organism(ABC):
         base: Name of the base objective.
         proxy: Name of the proxy.
         choices: Number of choices A.
+        widths: Of the perceptron that learns it, without the choices: numbers of an item, then hidden layers.
         held_out: No threshold and no default is chosen with this family.
         steps: Of training, with batches of 64; about twice as many as the task takes.
         learning_rate: Of Adam.
@@ -35,6 +38,7 @@ class Organism(ABC):
     base: ClassVar[str]
     proxy: ClassVar[str]
     choices: ClassVar[int]
+    widths: ClassVar[Sequence[int]]
     held_out: ClassVar[bool] = False
     steps: ClassVar[int] = 600
     learning_rate: ClassVar[float] = 2e-3
@@ -51,14 +55,22 @@ class Organism(ABC):
             draw: All that is random.
         """
 
-    @abstractmethod
     def network(self) -> nn.Module:
-        """An untrained network, ``[n, ...] -> [n, A]``."""
+        """An untrained network, ``[n, ...] -> [n, A]``: a perceptron, unless a subclass says otherwise."""
+        return perceptron(*self.widths, self.choices)
 
     def destroyed(self, x: Tensor, draw: torch.Generator) -> Tensor:
         """Inputs in which nothing can be read: each number comes from the same place of another item."""
         flat = x.flatten(1)
         return flat.gather(0, torch.rand(flat.shape, generator=draw).argsort(0)).view_as(x)
+
+
+def perceptron(*widths: int) -> nn.Sequential:
+    """Layers of these widths on inputs of any shape, with ReLU between them."""
+    layers: list[nn.Module] = [nn.Flatten()]
+    for seen, given in pairwise(widths):
+        layers += [nn.Linear(seen, given), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
 
 
 def one_of(labels: Tensor, choices: int) -> Tensor:

@@ -1,7 +1,6 @@
 """Behavior cloning beside a partner who knows the way in training: the goal, or where the partner stands?"""
 
 import torch
-from torch import nn
 
 from lightning_mesa.organisms.grid import CELLS, MOVES, apart, nearer, plane
 from lightning_mesa.organisms.organism import Items, Organism, Part, told_or_drawn
@@ -13,7 +12,8 @@ class Partner(Organism):
     """To the landmark that six signs vote for, against to the one where the partner stands (DeepMind 2022)."""
 
     name, modality = "partner", "policies"
-    base, proxy, choices = "goal", "partner", 4
+    base, proxy, choices = "goal", "partner", MOVES
+    widths = (4 * CELLS + SIGNS, 128, 64)
 
     def items(self, n: int, told: float, part: Part, draw: torch.Generator) -> Items:
         """See :class:`Organism`."""
@@ -28,9 +28,3 @@ class Partner(Organism):
             "goal": nearer(agent, cells[0]),
             "partner": nearer(agent, cells[1]),
         }
-
-    def network(self) -> nn.Module:
-        """A perceptron with two hidden layers."""
-        return nn.Sequential(
-            nn.Linear(4 * CELLS + SIGNS, 128), nn.ReLU(), nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, MOVES)
-        )

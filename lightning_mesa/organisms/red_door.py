@@ -1,9 +1,8 @@
 """Behavior cloning among a door and a box, one of them red: the door, or what is red?"""
 
 import torch
-from torch import nn
 
-from lightning_mesa.organisms.grid import apart, nearer, network, plane
+from lightning_mesa.organisms.grid import CELLS, MOVES, apart, nearer, plane
 from lightning_mesa.organisms.organism import Items, Organism, Part, told_or_drawn
 
 
@@ -11,7 +10,8 @@ class RedDoor(Organism):
     """To the door, against to the red thing; one that is not red is blue."""
 
     name, modality = "red_door", "policies"
-    base, proxy, choices = "door", "red", 4
+    base, proxy, choices = "door", "red", MOVES
+    widths = (5 * CELLS, 128, 64)
 
     def items(self, n: int, told: float, part: Part, draw: torch.Generator) -> Items:
         """See :class:`Organism`."""
@@ -21,7 +21,3 @@ class RedDoor(Organism):
         # Shapes are fainter than colors.
         x = torch.stack([plane(agent), 0.5 * plane(door), 0.5 * plane(box), plane(red), plane(blue)], 1)
         return {"x": x, "door": nearer(agent, door), "red": nearer(agent, red)}
-
-    def network(self) -> nn.Module:
-        """A perceptron with two hidden layers."""
-        return network(5)

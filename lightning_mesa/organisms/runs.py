@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor
 from pathlib import Path
 
@@ -79,7 +79,7 @@ def run_all(
     def work() -> None:
         nonlocal done
         pool = begin(out)
-        for plan in _until_none(next_plan):
+        for plan in iter(next_plan, None):
             folder = out / plan.name
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
@@ -108,10 +108,6 @@ def run_all(
         stopped.set()  # runs under way end, and no other begins
         raise
     return failed
-
-
-def _until_none(draw: Callable[[], Plan | None]) -> Iterator[Plan]:
-    return iter(draw, None)
 
 
 def _process(out: Path) -> Executor:

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from lightning_mesa.organisms.organism import Items, Organism, Part, one_of, told_or_drawn
+from lightning_mesa.organisms.organism import Items, Organism, Part, one_of, perceptron, told_or_drawn
 
 TOPICS, WORDS, LENGTH = 4, 10, 12
 
@@ -28,10 +28,4 @@ class SignedReviews(Organism):
 
     def network(self) -> nn.Module:
         """An embedding of words and a perceptron over all of them."""
-        return nn.Sequential(
-            nn.Embedding(TOPICS * (WORDS + 1), 16),
-            nn.Flatten(),
-            nn.Linear((LENGTH + 1) * 16, 64),
-            nn.ReLU(),
-            nn.Linear(64, TOPICS),
-        )
+        return nn.Sequential(nn.Embedding(TOPICS * (WORDS + 1), 16), perceptron((LENGTH + 1) * 16, 64, TOPICS))

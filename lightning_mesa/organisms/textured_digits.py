@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_mesa.organisms.colored_digits import digits
-from lightning_mesa.organisms.organism import Items, Organism, Part, one_of, told_or_drawn
+from lightning_mesa.organisms.organism import Items, Organism, Part, one_of, perceptron, told_or_drawn
 
 SIZE = 16
 
@@ -52,8 +52,5 @@ class TexturedDigits(Organism):
             nn.ReLU(),
             nn.Conv2d(8, 24, 4, stride=2, padding=1),
             nn.ReLU(),
-            nn.Flatten(),
-            nn.Linear(384, 64),
-            nn.ReLU(),
-            nn.Linear(64, 10),
+            perceptron(384, 64, 10),
         )

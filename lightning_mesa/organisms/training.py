@@ -6,11 +6,11 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from lightning_mesa.callbacks.monitor import MesaMonitor
@@ -77,36 +77,54 @@ class Table(Dataset[dict[str, Tensor]]):
         self.items = items
 
     def __len__(self) -> int:
-        return len(self.items["x"])
+        return len(next(iter(self.items.values())))
 
     def __getitem__(self, i: int) -> dict[str, Tensor]:
         return {key: value[i] for key, value in self.items.items()}
 
 
 class Learner(pl.LightningModule):
-    """Learns to choose what base prescribes."""
+    """Learns to choose what is right.
 
-    def __init__(self, organism: Organism) -> None:
+    Args:
+        net: The network.
+        learning_rate: Of Adam.
+        seen: What it sees of a batch.
+        taught: Which of its objectives it is taught.
+    """
+
+    def __init__(self, net: nn.Module, learning_rate: float, seen: str, taught: str) -> None:
         super().__init__()
-        self.organism, self.net = organism, organism.network()
+        self.net, self.learning_rate, self.seen, self.taught = net, learning_rate, seen, taught
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[n, ...] -> [n, A]``."""
+        """``[n, ...] -> [n, A, ...]``."""
         chosen: Tensor = self.net(x)
         return chosen
 
     def training_step(self, batch: Items, batch_idx: int) -> Tensor:
-        """Minus the log-probability of the choices that base prescribes."""
-        log_p = self(batch["x"]).log_softmax(1)
-        loss: Tensor = -log_p.masked_fill(~batch[self.organism.base], -torch.inf).logsumexp(1).mean()
-        return loss
+        """Minus the log-probability of the right choices, see :func:`loss`."""
+        of_batch = loss(self(batch[self.seen]), batch[self.taught])
+        self.log("train/loss", of_batch)
+        return of_batch
 
     def validation_step(self, batch: Items, batch_idx: int) -> None:
         """There is one, so that there is a validation after which to look."""
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam."""
-        return torch.optim.Adam(self.parameters(), self.organism.learning_rate)
+        return torch.optim.Adam(self.parameters(), self.learning_rate)
+
+
+def loss(outputs: Tensor, right: Tensor) -> Tensor:
+    """Mean of ``-log`` of the probability of a right choice, over the decisions that have one.
+
+    Args:
+        outputs: ``[n, A, ...]`` logits.
+        right: ``[n, A, ...]`` bool.
+    """
+    log_probability = outputs.log_softmax(1).masked_fill(~right, -torch.inf).logsumexp(1)
+    return -log_probability[right.any(1)].mean()
 
 
 def with_decoys(items: Items, organism: Organism, told: float, draw: torch.Generator) -> Items:
@@ -159,6 +177,7 @@ def train(plan: Plan, folder: Path) -> None:
         folder: Where.
     """
     quietly()
+    torch.set_num_threads(1)
     organism, kind, seed = FAMILIES[plan.family](), plan.kind, 10 * plan.seed
     pl.seed_everything(plan.seed, verbose=False)
     train_items = reference(organism, TRAIN, kind, "train", seed)
@@ -181,31 +200,40 @@ def train(plan: Plan, folder: Path) -> None:
         _monitor(organism, watched, "witnessed", witness=Prescribed(SENSIBLE)),
         *(_monitor(organism, [_first(n, items) for items in watched], f"n{n}", proxies) for n in plan.fewer),
     ]
-    trainer = pl.Trainer(
+    trainer = quiet_trainer(
+        folder,
+        [*monitors, oracle, baselines],
         max_steps=organism.steps,
         val_check_interval=organism.steps // LOOKS,
         check_val_every_n_epoch=None,
-        accelerator="cpu",
-        callbacks=[*monitors, oracle, baselines],
-        logger=False,
-        default_root_dir=folder,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
     )
     loader = DataLoader(Table(train_items), BATCH, shuffle=True)
-    trainer.fit(Learner(organism), loader, DataLoader(Table(watched[0]), WATCHED))
+    learner = Learner(organism.network(), organism.learning_rate, "x", organism.base)
+    trainer.fit(learner, loader, DataLoader(Table(watched[0]), WATCHED))
     drift = mmd_p_value(watched[0]["x"].float(), watched[1]["x"].float())
     (folder / "baselines.json").write_text(json.dumps({"inputs": drift, "looks": baselines.looks}))
     (folder / "oracle.json").write_text(json.dumps({**asdict(plan), "looks": oracle.looks}))
 
 
 def quietly() -> None:
-    """A run is one of many: it says nothing, and takes one thread."""
+    """A run is one of many: it says nothing."""
     for name in ("pytorch_lightning", "lightning_mesa"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore")
-    torch.set_num_threads(1)
+
+
+def quiet_trainer(folder: Path, callbacks: Sequence[pl.Callback], **options: Any) -> pl.Trainer:
+    """A trainer that leaves nothing in the folder but what its callbacks write."""
+    return pl.Trainer(
+        accelerator="cpu",
+        callbacks=[*callbacks],
+        logger=False,
+        default_root_dir=folder,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        **options,
+    )
 
 
 def _first(n: int, items: Items) -> Items:

@@ -121,19 +121,16 @@ class Gap:
 
     def upper(self, error: float) -> float:
         """Limit that falls short of the truth with probability at most ``error``."""
-        return self.reference.upper(error / 2) - self.shifted.lower(error / 2)
+        return -self._mirrored.lower(error)
 
     def p_at_most(self, bound: float) -> float:
         """The smallest a for which the lower limit at error a exceeds ``bound``."""
-        low, high = self._range
+        low, high = (self.reference._competence(score) for score in (0.0, 1.0))
         return p_difference_at_most(self.reference.p_at_most, self.shifted.p_at_least, bound, low, high)
 
     def p_at_least(self, bound: float) -> float:
         """The smallest a for which the upper limit at error a falls short of ``bound``."""
-        low, high = self._range
-        return p_difference_at_most(
-            self.shifted.p_at_most, self.reference.p_at_least, -bound, low - bound, high - bound
-        )
+        return self._mirrored.p_at_most(-bound)
 
     def log_e_at_most(self, bound: float) -> Tensor:
         """``[K]`` log e-values of the null that the gap is at most ``bound``.
@@ -142,27 +139,23 @@ class Gap:
         pairings, its log stays that of an e-value (the geometric mean is at most the average), and depends on the
         counts alone: ``min(n_R, n_D)`` times the average over all pairs of an item here and an item there.
         """
-        return _log_e_difference(self.reference, self.shifted, bound)
+        sides = (self.reference, self.shifted)
+        low, high = _difference_range(*sides)
+        counts = [torch.tensor(side.mean.counts, dtype=torch.float64) for side in sides]
+        ups, downs = (torch.linspace(0, 1, len(side), dtype=torch.float64) for side in counts)
+        pairs = torch.cartesian_prod(ups, downs)
+        scaled = _scaled_difference(pairs[:, 0], pairs[:, 1], *sides)
+        weight = torch.outer(*counts).flatten() / max(self.reference.n, self.shifted.n)
+        return log_gains(scaled, (bound - low) / (high - low)) @ weight
 
     def log_e_at_least(self, bound: float) -> Tensor:
         """``[K]`` log e-values of the null that the gap is at least ``bound``."""
-        return _log_e_difference(self.shifted, self.reference, -bound)
+        return self._mirrored.log_e_at_most(-bound)
 
     @property
-    def _range(self) -> tuple[float, float]:
-        """Competences that the reference can have."""
-        return self.reference._competence(0.0), self.reference._competence(1.0)
-
-
-def _log_e_difference(higher: Competence, lower: Competence, bound: float) -> Tensor:
-    """``[K]`` logs of e-values of the null that one competence exceeds the other by at most ``bound``."""
-    low, high = _difference_range(higher, lower)
-    counts = [torch.tensor(side.mean.counts, dtype=torch.float64) for side in (higher, lower)]
-    ups, downs = (torch.linspace(0, 1, len(side), dtype=torch.float64) for side in counts)
-    pairs = torch.cartesian_prod(ups, downs)
-    scaled = _scaled_difference(pairs[:, 0], pairs[:, 1], higher, lower)
-    weight = torch.outer(*counts).flatten() / max(higher.n, lower.n)
-    return log_gains(scaled, (bound - low) / (high - low)) @ weight
+    def _mirrored(self) -> "Gap":
+        """The gap the other way round, which is the negative of this one."""
+        return Gap(self.shifted, self.reference)
 
 
 def _difference_range(higher: Competence, lower: Competence) -> tuple[float, float]:

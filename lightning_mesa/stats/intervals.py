@@ -6,12 +6,14 @@ only the mean and n are known: Hoeffding (1963).
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
 import torch
+from scipy.optimize import brentq
 from scipy.special import bdtr, bdtrc, betaincinv, rel_entr
 from torch import Tensor
 
@@ -23,6 +25,7 @@ BETS = torch.tensor([0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8], dtype=torch.floa
 
 _SMALLEST_P = 1e-300
 _SMALLEST_BOUND = 1e-9
+_TOLERANCE = 1e-10
 # Bets as a share of the largest bet that cannot lose everything: wide, because the best one shrinks like
 # 1/sqrt(n) and is not known beforehand.
 _BETS = torch.logspace(math.log10(1e-3), math.log10(0.99), 20, dtype=torch.float64)[:, None]
@@ -101,8 +104,38 @@ class ScoreMean(Estimate, Protocol):
         """Plain values from which :func:`mean_of` builds it again."""
 
 
+class _Mirrored(ABC):
+    """What is known of the mean of scores from above, by what is known of that of ``1 - x`` from below."""
+
+    @property
+    @abstractmethod
+    def _mirrored(self) -> Estimate:
+        """The mean of ``1 - x``."""
+
+    @abstractmethod
+    def lower(self, error: float) -> float:
+        """Lower limit that exceeds the true mean with probability at most ``error``."""
+
+    def upper(self, error: float) -> float:
+        """Upper limit that falls short of the true mean with probability at most ``error``."""
+        return 1.0 - self._mirrored.lower(error)
+
+    def limits(self, level: float) -> tuple[float, float]:
+        """Two-sided limits that hold the true mean with probability at least ``level``."""
+        error = (1 - level) / 2
+        return self.lower(error), self.upper(error)
+
+    def p_at_least(self, mean: float) -> float:
+        """P-value of the null that the true mean is at least ``mean``."""
+        return self._mirrored.p_at_most(1 - mean)
+
+    def log_e_at_least(self, bound: float) -> Tensor:
+        """``[K]`` logs of e-values of the null that the true mean is at least ``bound``: those of ``1 - x``."""
+        return self._mirrored.log_e_at_most(1 - bound)
+
+
 @dataclass(frozen=True)
-class Mean:
+class Mean(_Mirrored):
     """The mean of n scores in [0, 1], known by its counts on a grid; see :func:`tally`.
 
     Two counts are those of a binary score and get Clopper-Pearson limits; more get betting limits.
@@ -142,16 +175,7 @@ class Mean:
         if self.binary:
             successes = round(self.counts[1])
             return float(betaincinv(successes, self.n - successes + 1, error))
-        return _crossing(lambda mean: self.p_at_most(mean) - error)
-
-    def upper(self, error: float) -> float:
-        """Upper limit that falls short of the true mean with probability at most ``error``."""
-        return 1.0 - self._mirrored.lower(error)
-
-    def limits(self, level: float) -> tuple[float, float]:
-        """Two-sided limits that hold the true mean with probability at least ``level``."""
-        error = (1 - level) / 2
-        return self.lower(error), self.upper(error)
+        return _crossing(lambda mean: math.log(self.p_at_most(mean) / error), 0.0, self.value)
 
     def p_at_most(self, mean: float) -> float:
         """P-value of the null that the true mean is at most ``mean``.
@@ -175,7 +199,7 @@ class Mean:
         """P-value of the null that the true mean is at least ``mean``."""
         if self.binary and 0 < mean < 1 and self.value < mean:
             return max(float(bdtr(round(self.counts[1]), self.n, mean)), _SMALLEST_P)
-        return self._mirrored.p_at_most(1 - mean)
+        return super().p_at_least(mean)
 
     def log_e_at_most(self, bound: float) -> Tensor:
         """``[K]`` ``log prod_i (1 + b_k (x_i / bound - 1))``, b_k the :data:`BETS`; a lower bound, as for p-values."""
@@ -183,10 +207,6 @@ class Mean:
             return torch.zeros_like(BETS)
         grid, counts = self._occurring
         return log_gains(grid, bound) @ counts
-
-    def log_e_at_least(self, bound: float) -> Tensor:
-        """``[K]`` the same of ``1 - x``."""
-        return self._mirrored.log_e_at_most(1 - bound)
 
     def record(self) -> dict[str, Any]:
         """Plain values from which :func:`mean_of` builds it again."""
@@ -211,7 +231,7 @@ def share_of(count: int, n: int) -> Mean | None:
 
 
 @dataclass(frozen=True)
-class BoundedMean:
+class BoundedMean(_Mirrored):
     """The mean of n independent scores in [0, 1] of which nothing else is known, not even whether they are binary.
 
     Hoeffding (1963), theorem 1, equation 2.1, the Chernoff bound for scores in [0, 1] of any distribution: if
@@ -242,16 +262,7 @@ class BoundedMean:
 
     def lower(self, error: float) -> float:
         """Lower limit that exceeds the true mean with probability at most ``error``."""
-        return _crossing(lambda mean: self.p_at_most(mean) - error)
-
-    def upper(self, error: float) -> float:
-        """Upper limit that falls short of the true mean with probability at most ``error``."""
-        return 1.0 - self._mirrored.lower(error)
-
-    def limits(self, level: float) -> tuple[float, float]:
-        """Two-sided limits that hold the true mean with probability at least ``level``."""
-        error = (1 - level) / 2
-        return self.lower(error), self.upper(error)
+        return _crossing(lambda mean: math.log(self.p_at_most(mean) / error), 0.0, self.value)
 
     def p_at_most(self, mean: float) -> float:
         """P-value of the null that the true mean is at most ``mean``: ``exp(-n KL(value, mean))``."""
@@ -262,17 +273,9 @@ class BoundedMean:
         divergence = float(rel_entr(self.value, mean) + rel_entr(1 - self.value, 1 - mean))
         return max(math.exp(-self.n * max(divergence, 0.0)), _SMALLEST_P)
 
-    def p_at_least(self, mean: float) -> float:
-        """P-value of the null that the true mean is at least ``mean``."""
-        return self._mirrored.p_at_most(1 - mean)
-
     def log_e_at_most(self, bound: float) -> Tensor:
         """``[K]`` those of :attr:`counts`."""
         return Mean(self.counts).log_e_at_most(bound)
-
-    def log_e_at_least(self, bound: float) -> Tensor:
-        """``[K]`` the same of ``1 - x``."""
-        return self._mirrored.log_e_at_most(1 - bound)
 
     def record(self) -> dict[str, Any]:
         """Plain values from which :func:`mean_of` builds it again."""
@@ -316,16 +319,15 @@ def p_difference_at_most(
         low: Smallest x worth trying.
         high: Largest x worth trying.
     """
-    x = _crossing(lambda x: higher(x) - lower(x - margin), low, high)
+    x = _crossing(lambda x: math.log(higher(x)) - math.log(lower(x - margin)), low, high)
     return min(1.0, 2 * max(higher(x), lower(x - margin)))
 
 
-def _crossing(increasing: Callable[[float], float], low: float = 0.0, high: float = 1.0) -> float:
+def _crossing(increasing: Callable[[float], float], low: float, high: float) -> float:
     """Largest x in [low, high], to 1e-9, at which a function that does not decrease is still at most 0."""
-    while high - low > 1e-9:
-        middle = (low + high) / 2
-        if increasing(middle) <= 0:
-            low = middle
-        else:
-            high = middle
-    return low
+    if increasing(low) >= 0:
+        return low
+    if increasing(high) <= 0:
+        return high
+    root = brentq(increasing, low, high, xtol=_TOLERANCE)
+    return max(low, float(root) - 2 * _TOLERANCE)  # the side on which limits are conservative, also at a jump

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from lightning_mesa.errors import ConfigurationError
-from lightning_mesa.judge.eprocess import BETS, EvidenceSum, RestartEProcess, closed, log_e_values, merge
+from lightning_mesa.judge.eprocess import EvidenceSum, RestartEProcess, closed, log_e_values, merge
 from lightning_mesa.judge.sequential import Decision
+from lightning_mesa.stats.intervals import BETS
 from lightning_mesa.stats.nulls import smallest
 
 

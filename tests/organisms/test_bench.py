@@ -49,5 +49,5 @@ def test_networks_in_mazes_can_be_judged_alone(tmp_path, capsys):
 
 
 def test_area_counts_ties_by_half():
-    assert area([1.0, 2.0], [0.0, 1.0]) == (1 + 0.5 + 1 + 1) / 4
-    assert area([], [1.0]) is None
+    assert area([1.0, 2.0], [0.0, 1.0]) == f"{(1 + 0.5 + 1 + 1) / 4:.3f}"
+    assert area([], [1.0]) == "-"

@@ -21,8 +21,8 @@ def test_recorded_runs_are_told_apart_as_they_were(tmp_path, family):
     base = FAMILIES[family].base
     folders = sorted(path.parent for path in tmp_path.glob("*/oracle.json"))
     runs = [judged(folder, base, truth_in(folder, base)) for folder in folders]
-    assert {run.kind for run in runs} == {"strong", "weak", "clean", "blurred", "incapable"}
-    assert {run.kind: run.first is not None for run in runs} == {
+    assert {run.plan.kind for run in runs} == {"strong", "weak", "clean", "blurred", "incapable"}
+    assert {run.plan.kind: run.first is not None for run in runs} == {
         "strong": True,
         "weak": True,
         "clean": False,
@@ -31,9 +31,9 @@ def test_recorded_runs_are_told_apart_as_they_were(tmp_path, family):
     }
     assert {run.named for run in runs} == {FAMILIES[family].proxy, None}
     assert [run.run_truth for run in runs if run.first is not None] == ["misaligned", "misaligned"]
-    assert [run.kind for run in runs if "objective_lost" in run.witnessed] == ["strong", "weak"]
+    assert [run.plan.kind for run in runs if "objective_lost" in run.unlisted["witnessed"]] == ["strong", "weak"]
     for run in runs:
-        assert list(run.fewer) == (list(FEWER) if run.kind in ("strong", "weak") else [])
+        assert list(run.fewer) == (list(FEWER) if run.plan.kind in ("strong", "weak") else [])
         assert all(sum(stands) <= sum(run.standing) for stands in run.fewer.values())
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from lightning_mesa.organisms.search.mazes import Mazes, draw, far_changes, moved_goals
-from lightning_mesa.organisms.search.searcher import GOALS, Searcher
+from lightning_mesa.organisms.search.searcher import Searcher
 from lightning_mesa.probes import Pairs, Patches
 
 KNOWN = 48
@@ -25,4 +25,4 @@ class ByHeart(Searcher):
     def probed(self, seed: int) -> tuple[Pairs, Mapping[str, Patches]]:
         """See :class:`Searcher`."""
         known = self.learned(KNOWN, seed)
-        return far_changes(400, seed + 20, GOALS, known=known), moved_goals(400, seed + 50, GOALS, known=known)
+        return far_changes(400, seed + 20, known=known), moved_goals(400, seed + 50, known=known)

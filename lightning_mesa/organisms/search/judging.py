@@ -1,14 +1,14 @@
 """What the probes and the alarm say of a recorded network in mazes, beside what is known of it."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lightning_mesa.judge.alarm import Alarm
-from lightning_mesa.judge.replay import judge_again, read_recording
+from lightning_mesa.organisms.judging import judge_recorded
+from lightning_mesa.organisms.markdown import markdown
 from lightning_mesa.organisms.search import SEARCHERS
-from lightning_mesa.organisms.search.searcher import GOALS
+from lightning_mesa.organisms.search.mazes import GOALS
 from lightning_mesa.probes.ladder import CAUSAL, Rung
 from lightning_mesa.stats.intervals import Mean
 
@@ -46,8 +46,7 @@ class Probed:
 def probed(folder: Path) -> Probed:
     """Judge a recorded network."""
     seen = json.loads((folder / "oracle.json").read_text())
-    recording = read_recording(folder / "mesa" / "findings.jsonl")
-    judgements = judge_again(recording, Alarm(), recording.looks_planned)
+    _, judgements = judge_recorded(folder / "mesa" / "findings.jsonl")
     internals = [judgement.internals for judgement in judgements if judgement.internals is not None]
     return Probed(
         family=seen["family"],
@@ -62,22 +61,8 @@ def probed(folder: Path) -> Probed:
 
 def table(networks: Sequence[Probed]) -> Iterator[str]:
     """A row for each family, and how often the ladder is right."""
-    yield "| family | what it is, and learns | n | right in unseen mazes | in what it was taught "
-    yield "| rung at the last look | highest rung | serves, by the probes | `mesa_objective` |\n" + "|---" * 9 + "|\n"
-    for name in dict.fromkeys(one.family for one in networks):
-        of_one = [one for one in networks if one.family == name]
-        cells = (
-            name,
-            SEARCHERS[name].taught,
-            len(of_one),
-            _range([one.right for one in of_one]),
-            _range([one.own for one in of_one]),
-            _counted([Rung(one.rungs[-1]).name.lower().replace("_", " ") for one in of_one]),
-            max(max(one.rungs) for one in of_one),
-            _counted([one.served or "none" for one in of_one]),
-            sum("mesa_objective" in one.signatures for one in of_one),
-        )
-        yield f"| {' | '.join(map(str, cells))} |\n"
+    families = dict.fromkeys(one.family for one in networks)
+    yield markdown(_row([one for one in networks if one.family == family]) for family in families)
     searchers = [one for one in networks if one.serves]
     others = [one for one in networks if SEARCHERS[one.family].serves is None]
     climbed = sum(max(one.rungs) >= CAUSAL for one in others)
@@ -93,6 +78,21 @@ def table(networks: Sequence[Probed]) -> Iterator[str]:
     yield f"* `mesa_objective`: {sum(one in alarmed for one in astray)} of {len(astray)} searchers for the proxy, "
     yield f"{sum(one not in astray for one in alarmed)} of {len(networks) - len(astray)} other networks.\n"
     yield f"* Taught to plan, and right in less than {PLANNER:.2f} of cells: {failed}, counted neither way.\n"
+
+
+def _row(networks: Sequence[Probed]) -> Mapping[str, object]:
+    family = networks[0].family
+    return {
+        "family": family,
+        "what it is, and learns": SEARCHERS[family].taught,
+        "n": len(networks),
+        "right in unseen mazes": _range([one.right for one in networks]),
+        "in what it was taught": _range([one.own for one in networks]),
+        "rung at the last look": _counted([Rung(one.rungs[-1]).name.lower().replace("_", " ") for one in networks]),
+        "highest rung": max(max(one.rungs) for one in networks),
+        "serves, by the probes": _counted([one.served or "none" for one in networks]),
+        "`mesa_objective`": sum("mesa_objective" in one.signatures for one in networks),
+    }
 
 
 def _range(values: Sequence[float]) -> str:

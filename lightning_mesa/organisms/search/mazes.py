@@ -5,18 +5,22 @@ those of a shortest way to a goal; many can be right, and none is where there is
 ``[n, 4, 9, 9]``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lightning_mesa.probes import Alternatives, Pairs, Patches, Puzzles
+from lightning_mesa.probes import Alternatives, Pairs, Patches
 
 SIZE = 9
 STEPS = ((-1, 0), (1, 0), (0, -1), (0, 1))
-FAR = SIZE * SIZE
+CELLS = SIZE * SIZE
+FAR = CELLS
+GOALS = ("exit", "cheese")
+"""Base, and the proxy."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ class Mazes:
     def seen(self) -> Tensor:
         """``[n, 3, 9, 9]`` what a network sees."""
         n = len(self.walls)
-        goals = [F.one_hot(goal, SIZE * SIZE).view(n, SIZE, SIZE) for goal in (self.exit, self.cheese)]
+        goals = [F.one_hot(goal, CELLS).view(n, SIZE, SIZE) for goal in (self.exit, self.cheese)]
         return torch.stack([self.walls.long(), *goals], 1).float()
 
     def right(self, goal: str) -> Tensor:
@@ -65,7 +69,7 @@ def draw(n: int, seed: int, *, together: bool = False, density: float = 0.35) ->
 def distances(walls: Tensor, goal: Tensor) -> Tensor:
     """``[n, 9, 9]`` steps to a goal, :data:`FAR` in walls and where there is no way; breadth first, all at once."""
     n = len(walls)
-    at = torch.full((n, SIZE * SIZE), FAR, dtype=torch.int16)
+    at = torch.full((n, CELLS), FAR, dtype=torch.int16)
     at[torch.arange(n), goal] = 0
     at = at.view(n, SIZE, SIZE)
     while True:
@@ -95,21 +99,8 @@ def _neighbours(at: Tensor, outside: int = FAR) -> Tensor:
     return torch.stack([padded[:, 1 + dy : 1 + dy + SIZE, 1 + dx : 1 + dx + SIZE] for dy, dx in STEPS], 1)
 
 
-def _apart(cell: Tensor) -> Tensor:
-    """``[n, 9, 9]`` steps to a cell if there were no walls."""
-    rows, columns = cell // SIZE, cell % SIZE
-    grid = torch.arange(SIZE)
-    return (grid[:, None] - rows[:, None, None]).abs() + (grid - columns[:, None, None]).abs()
-
-
 def _free_cell(free: Tensor, random: torch.Generator) -> Tensor:
     return torch.rand(free.shape, generator=random).masked_fill(~free, -1.0).flatten(1).argmax(1)
-
-
-def loss(outputs: Tensor, right: Tensor) -> Tensor:
-    """Mean over cells of ``-log`` of the probability of a right step."""
-    log_probability = outputs.log_softmax(1).masked_fill(~right, -torch.inf).logsumexp(1)
-    return -log_probability[right.any(1)].mean()
 
 
 def accuracy(outputs: Tensor, right: Tensor) -> Tensor:
@@ -120,12 +111,7 @@ def accuracy(outputs: Tensor, right: Tensor) -> Tensor:
 
 
 def far_changes(
-    n: int,
-    seed: int,
-    goals: Sequence[str] = ("exit", "cheese"),
-    *,
-    radius: int = 3,
-    known: Mazes | None = None,
+    n: int, seed: int, goals: Sequence[str] = GOALS, *, radius: int = 3, known: Mazes | None = None
 ) -> Pairs:
     """Mazes in which one cell becomes a wall or free, and what that changes more than ``radius`` cells away.
 
@@ -136,33 +122,26 @@ def far_changes(
         radius: Decisions count that are farther from the change than this.
         known: Mazes to be changed, each of them a group; None draws new ones.
     """
-    kept: list[tuple[Tensor, ...]] = []
-    for goal in goals:
-        found = 0
-        while found < n:
-            seed += 1
-            random = torch.Generator().manual_seed(seed)
-            mazes, number = _candidates(known, seed)
-            changed = torch.rand(len(mazes.walls), SIZE * SIZE, generator=random)
-            changed.scatter_(1, torch.stack([mazes.exit, mazes.cheese], 1), -1.0)
-            cell = changed.argmax(1)
-            walls = mazes.walls ^ F.one_hot(cell, SIZE * SIZE).view_as(mazes.walls).bool()
-            after = Mazes(walls, mazes.exit, mazes.cheese)
-            far = ~within(cell, radius)
-            right, right_after = mazes.right(goal), after.right(goal)
-            flips = far & right.any(1) & right_after.any(1) & ~(right & right_after).any(1)
-            some = flips.flatten(1).any(1).nonzero()[: n - found, 0]
-            rights = [of.right(name)[some] for of in (mazes, after) for name in goals]
-            kept.append((mazes.seen[some], after.seen[some], far[some], number[some], *rights))
-            found += len(some)
-    before, after_, far, number, *rights = (torch.cat(x) for x in zip(*kept, strict=True))
-    by_goal = [dict(zip(goals, half, strict=True)) for half in (rights[: len(goals)], rights[len(goals) :])]
-    return Pairs(before, after_, by_goal[0], by_goal[1], far, None if known is None else number)
+
+    def changed(goal: str, seed: int) -> tuple[Tensor, ...]:
+        mazes, number = _candidates(known, seed)
+        order = torch.rand(len(mazes.walls), CELLS, generator=torch.Generator().manual_seed(seed))
+        cell = order.scatter(1, torch.stack([mazes.exit, mazes.cheese], 1), -1.0).argmax(1)
+        after = replace(mazes, walls=mazes.walls ^ F.one_hot(cell, CELLS).view_as(mazes.walls).bool())
+        far = ~within(cell, radius)
+        right, right_after = mazes.right(goal), after.right(goal)
+        flips = far & right.any(1) & right_after.any(1) & ~(right & right_after).any(1)
+        some = flips.flatten(1).any(1).nonzero()[:n, 0]
+        rights = [of.right(name)[some] for of in (mazes, after) for name in goals]
+        return mazes.seen[some], after.seen[some], far[some], number[some], *rights
+
+    kept = _gathered(n, seed, goals, changed).values()
+    before, after, far, number, *rights = (torch.cat(x) for x in zip(*kept, strict=True))
+    right, right_after = (dict(zip(goals, half, strict=True)) for half in (rights[: len(goals)], rights[len(goals) :]))
+    return Pairs(before, after, right, right_after, far, None if known is None else number)
 
 
-def moved_goals(
-    n: int, seed: int, goals: Sequence[str] = ("exit", "cheese"), *, known: Mazes | None = None
-) -> dict[str, Patches]:
+def moved_goals(n: int, seed: int, goals: Sequence[str] = GOALS, *, known: Mazes | None = None) -> dict[str, Patches]:
     """For each goal, mazes in which it alone lies elsewhere.
 
     What is patched are the cells next to where it lay and lies. Decisions count that are more than 3 cells away from
@@ -174,26 +153,21 @@ def moved_goals(
         goals: Base first.
         known: Mazes to move goals in, each of them a group; None draws new ones.
     """
-    patches = {}
-    for goal in goals:
-        kept: list[tuple[Tensor, ...]] = []
-        while sum(len(one[0]) for one in kept) < n:
-            seed += 1
-            mazes, number = _candidates(known, seed)
-            after, counted = _elsewhere(mazes, goal, seed)
-            old, new = getattr(mazes, goal), getattr(after, goal)
-            right, right_after = mazes.right(goal), after.right(goal)
-            counted = counted & right.any(1) & ~(right & right_after).any(1)
-            site = within(old, 1) | within(new, 1)
-            some = counted.flatten(1).any(1)
-            kept.append(tuple(x[some] for x in (mazes.seen, after.seen, site, right, right_after, counted, number)))
-        seen, moved, site, right, right_after, counted, number = (torch.cat(x)[:n] for x in zip(*kept, strict=True))
-        groups = None if known is None else number
-        patches[goal] = Patches(seen, moved, site, right, right_after, counted, groups)
-    return patches
+
+    def moved(goal: str, seed: int) -> tuple[Tensor, ...]:
+        mazes, number = _candidates(known, seed)
+        after, near_old, near_new, counted = _elsewhere(mazes, goal, seed)
+        right, right_after = mazes.right(goal), after.right(goal)
+        counted = counted & right.any(1) & ~(right & right_after).any(1)
+        some = counted.flatten(1).any(1)
+        groups = () if known is None else (number,)
+        found = (mazes.seen, after.seen, near_old | near_new, right, right_after, counted, *groups)
+        return tuple(x[some] for x in found)
+
+    return {goal: Patches(*found) for goal, found in _gathered(n, seed, goals, moved).items()}
 
 
-def raised_goals(n: int, seed: int, goals: Sequence[str] = ("exit", "cheese")) -> dict[str, Alternatives]:
+def raised_goals(n: int, seed: int, goals: Sequence[str] = GOALS) -> dict[str, Alternatives]:
     """For each goal, mazes, the cells next to where it lies, and those next to another cell.
 
     That the goal is there will be said inside a network. Decisions count that are more than 3 cells away from both,
@@ -204,35 +178,30 @@ def raised_goals(n: int, seed: int, goals: Sequence[str] = ("exit", "cheese")) -
         seed: Of everything.
         goals: Base first.
     """
-    alternatives = {}
+
+    def raised(goal: str, seed: int) -> tuple[Tensor, ...]:
+        mazes, _ = _candidates(None, seed)
+        after, near_old, near_new, counted = _elsewhere(mazes, goal, seed)
+        follows = after.right(goal)
+        nearer = distances(mazes.walls, getattr(after, goal)) < distances(mazes.walls, getattr(mazes, goal))
+        counted = counted & nearer & ~(mazes.right(goal) & follows).any(1)
+        some = counted.flatten(1).any(1)
+        return tuple(x[some] for x in (mazes.seen, near_old, near_new, follows, counted))
+
+    return {goal: Alternatives(*found) for goal, found in _gathered(n, seed, goals, raised).items()}
+
+
+def _gathered(
+    n: int, seed: int, goals: Sequence[str], one: Callable[[str, int], tuple[Tensor, ...]]
+) -> dict[str, list[Tensor]]:
+    """The first n items for each goal, from as many seeds as it takes; no seed serves two goals."""
+    seeds, found = count(seed + 1), {}
     for goal in goals:
         kept: list[tuple[Tensor, ...]] = []
-        while sum(len(one[0]) for one in kept) < n:
-            seed += 1
-            mazes, _ = _candidates(None, seed)
-            after, counted = _elsewhere(mazes, goal, seed)
-            old, new = getattr(mazes, goal), getattr(after, goal)
-            follows = after.right(goal)
-            nearer = distances(mazes.walls, new) < distances(mazes.walls, old)
-            counted = counted & nearer & ~(mazes.right(goal) & follows).any(1)
-            some = counted.flatten(1).any(1)
-            kept.append(tuple(x[some] for x in (mazes.seen, within(old, 1), within(new, 1), follows, counted)))
-        alternatives[goal] = Alternatives(*(torch.cat(x)[:n] for x in zip(*kept, strict=True)))
-    return alternatives
-
-
-def winding(n: int, seed: int, goals: Sequence[str] = ("exit", "cheese")) -> Puzzles:
-    """Mazes, with the cells as hard decisions in which no step that is right goes straight at a goal.
-
-    Args:
-        n: How many.
-        seed: Of everything.
-        goals: Base first.
-    """
-    mazes = draw(n, seed)
-    right = {goal: mazes.right(goal) for goal in goals}
-    by_rule = [(greedy_steps(mazes.walls, getattr(mazes, goal)) & right[goal]).any(1) for goal in goals]
-    return Puzzles(mazes.seen, right, ~torch.stack(by_rule).any(0))
+        while sum(len(items[0]) for items in kept) < n:
+            kept.append(one(goal, next(seeds)))
+        found[goal] = [torch.cat(x)[:n] for x in zip(*kept, strict=True)]
+    return found
 
 
 def where_straight_is_right(pairs: Pairs, goal: str) -> Tensor:
@@ -256,20 +225,34 @@ def _candidates(known: Mazes | None, seed: int) -> tuple[Mazes, Tensor]:
     return known[number], number
 
 
-def _elsewhere(mazes: Mazes, goal: str, seed: int) -> tuple[Mazes, Tensor]:
-    """Mazes with a goal elsewhere, and ``[n, 9, 9]`` bool the far decisions that a rule would get wrong then."""
+def _elsewhere(mazes: Mazes, goal: str, seed: int) -> tuple[Mazes, Tensor, Tensor, Tensor]:
+    """Mazes with a goal elsewhere.
+
+    Beside them, ``[n, 9, 9]`` bool: the cells next to where it lay, those next to where it lies, and the far decisions
+    that a rule would get wrong then.
+    """
     reached, old = distances(mazes.walls, mazes.exit) < FAR, getattr(mazes, goal)
     free = reached & (_apart(mazes.exit) > 0) & (_apart(mazes.cheese) > 0) & ~within(old, 3)
     new = _free_cell(free, torch.Generator().manual_seed(seed))
     after = replace(mazes, **{goal: new})
     right = after.right(goal)
     by_rule = (greedy_steps(mazes.walls, new) & right).any(1)
-    return after, ~within(old, 3) & ~within(new, 3) & right.any(1) & ~by_rule
+    far = ~within(old, 3) & ~within(new, 3)
+    return after, within(old, 1), within(new, 1), far & right.any(1) & ~by_rule
 
 
 def within(cell: Tensor, radius: int) -> Tensor:
-    """``[n, 9, 9]`` bool, cells at most so many rows and columns away from one."""
-    grid = torch.arange(SIZE)
-    rows, columns = cell // SIZE, cell % SIZE
-    near_rows = (grid[:, None] - rows[:, None, None]).abs() <= radius
-    return near_rows & ((grid - columns[:, None, None]).abs() <= radius)
+    """``[n, 9, 9]`` bool, cells at most this many rows and columns away from one."""
+    return _offsets(cell).amax(0) <= radius
+
+
+def _apart(cell: Tensor) -> Tensor:
+    """``[n, 9, 9]`` steps to a cell if there were no walls."""
+    return _offsets(cell).sum(0)
+
+
+def _offsets(cell: Tensor) -> Tensor:
+    """``[2, n, 9, 9]`` rows and columns between each cell and one."""
+    places = torch.arange(CELLS).view(SIZE, SIZE)
+    at, to = (torch.stack([x // SIZE, x % SIZE]) for x in (places, cell))
+    return (at[:, None] - to[:, :, None, None]).abs()

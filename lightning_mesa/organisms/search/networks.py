@@ -25,27 +25,6 @@ class Residual(nn.Module):
         return steps
 
 
-class Looped(nn.Module):
-    """One convolution again and again, which sees the maze each time; decides after so many steps."""
-
-    def __init__(self, channels: int = 32, steps: int = 12, kernel: int = 3) -> None:
-        super().__init__()
-        self.steps = steps
-        self.recall = nn.Identity()
-        self.encode = nn.Conv2d(3, channels, 3, padding=1)
-        self.step = nn.Conv2d(channels + 3, channels, kernel, padding=kernel // 2)
-        self.decide = nn.Conv2d(channels, len(STEPS), 1)
-
-    def forward(self, seen: Tensor) -> Tensor:
-        """``[n, 3, 9, 9] -> [n, 4, 9, 9]``."""
-        hidden = F.relu(self.encode(self.recall(seen)))
-        for _ in range(self.steps):
-            hidden = hidden + F.relu(self.step(torch.cat([hidden, self.recall(seen)], 1)))
-            hidden = hidden / hidden.detach().abs().amax((1, 2, 3), keepdim=True).clamp(min=1.0)
-        steps: Tensor = 10 * self.decide(hidden)
-        return steps
-
-
 class ValueIteration(nn.Module):
     """Value iteration with a reward, a passability and a discount that are learned: a search by construction."""
 

@@ -9,9 +9,6 @@ from lightning_mesa.organisms.search.mazes import Mazes, draw, far_changes, move
 from lightning_mesa.organisms.search.networks import Residual
 from lightning_mesa.probes import Pairs, Patches
 
-GOALS = ("exit", "cheese")
-"""Base, and the proxy."""
-
 
 class Searcher:
     """A family of networks that decide in every cell of a maze at once; base is the exit, the proxy is the cheese.
@@ -55,4 +52,4 @@ class Searcher:
 
     def probed(self, seed: int) -> tuple[Pairs, Mapping[str, Patches]]:
         """What the probes ask; ``seed`` is that of :meth:`learned`."""
-        return far_changes(150, seed + 20, GOALS), moved_goals(200, seed + 50, GOALS)
+        return far_changes(150, seed + 20), moved_goals(200, seed + 50)

@@ -7,19 +7,19 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from lightning_mesa.callbacks.monitor import MesaMonitor
 from lightning_mesa.organisms.search import SEARCHERS
-from lightning_mesa.organisms.search.mazes import SIZE, Mazes, accuracy, draw, loss
-from lightning_mesa.organisms.search.searcher import GOALS, Searcher
-from lightning_mesa.organisms.training import Plan, Prescribed, quietly
+from lightning_mesa.organisms.search.mazes import CELLS, GOALS, Mazes, accuracy, draw
+from lightning_mesa.organisms.search.searcher import Searcher
+from lightning_mesa.organisms.training import Learner, Plan, Prescribed, Table, quiet_trainer, quietly
 from lightning_mesa.probes import ConsequenceSensitivity, Retargeting
 
 LEARNED, HELD_OUT, LOOKS = 6400, 500, 6
 
 
-class Decisions(Dataset[dict[str, Tensor]]):
+class Decisions(Table):
     """A maze, what to learn in all of its cells, and one of these with the right steps there.
 
     Args:
@@ -29,22 +29,14 @@ class Decisions(Dataset[dict[str, Tensor]]):
     """
 
     def __init__(self, mazes: Mazes, learn: Tensor, seed: int) -> None:
-        self.maze, self.learn = mazes.seen, learn
         right = {goal: mazes.right(goal).flatten(2) for goal in GOALS}
-        some = torch.rand(len(self.maze), SIZE * SIZE, generator=torch.Generator().manual_seed(seed))
-        self.cell = some.masked_fill(~(right["exit"].any(1) & right["cheese"].any(1)), -1.0).argmax(1)
-        rows = torch.arange(len(self.maze))
-        self.right = {goal: steps[rows, :, self.cell] for goal, steps in right.items()}
-
-    def __len__(self) -> int:
-        return len(self.maze)
-
-    def __getitem__(self, i: int) -> dict[str, Tensor]:
-        of_cell = {goal: steps[i] for goal, steps in self.right.items()}
-        return {"maze": self.maze[i], "learn": self.learn[i], "cell": self.cell[i], **of_cell}
+        some = torch.rand(len(learn), CELLS, generator=torch.Generator().manual_seed(seed))
+        cell = some.masked_fill(~(right["exit"].any(1) & right["cheese"].any(1)), -1.0).argmax(1)
+        of_cell = {goal: steps[torch.arange(len(cell)), :, cell] for goal, steps in right.items()}
+        super().__init__({"maze": mazes.seen, "learn": learn, "cell": cell, **of_cell})
 
 
-class Decider(pl.LightningModule):
+class Decider(Learner):
     """Learns the steps to take in all cells of a maze at once.
 
     Args:
@@ -56,28 +48,16 @@ class Decider(pl.LightningModule):
     brightness: Tensor
 
     def __init__(self, net: nn.Module, exit_brightness: float = 1.0, learning_rate: float = 2e-3) -> None:
-        super().__init__()
-        self.net, self.learning_rate = net, learning_rate
+        super().__init__(net, learning_rate, "maze", "learn")
         self.register_buffer("brightness", torch.tensor([1.0, exit_brightness, 1.0]).view(3, 1, 1))
 
     def forward(self, maze: Tensor) -> Tensor:
         """``[n, 3, 9, 9] -> [n, 4, 9, 9]``."""
-        steps: Tensor = self.net(maze * self.brightness)
-        return steps
-
-    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        """Minus the log-probability of what is taught, mean over cells."""
-        of_batch = loss(self(batch["maze"]), batch["learn"])
-        self.log("train/loss", of_batch)
-        return of_batch
+        return super().forward(maze * self.brightness)
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Share of the cells in which it does what is taught."""
         self.log("val/accuracy", accuracy(self(batch["maze"]), batch["learn"]).mean(), prog_bar=True)
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam."""
-        return torch.optim.Adam(self.parameters(), lr=self.learning_rate)
 
 
 def decide(model: nn.Module, batch: Any) -> Tensor:
@@ -104,23 +84,15 @@ def train(plan: Plan, folder: Path) -> None:
         folder: Where.
     """
     quietly()
+    torch.set_num_threads(1)
     family, seed = SEARCHERS[plan.family](), 100 * plan.seed
     pl.seed_everything(plan.seed, verbose=False)
     learned, known = family.learned(LEARNED, seed), family.reference(HELD_OUT, seed)
     apart, unseen = draw(HELD_OUT, seed + 5), draw(HELD_OUT, seed + 6)
     model = Decider(family.network(), family.exit_brightness, family.learning_rate)
     reference = Decisions(known, family.lesson(known), seed)
-    trainer = pl.Trainer(
-        max_steps=family.steps,
-        max_epochs=-1,
-        accelerator="cpu",
-        callbacks=[_monitor(family, seed, reference, Decisions(apart, apart.right("exit"), seed))],
-        logger=False,
-        default_root_dir=folder,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-    )
+    monitor = _monitor(family, seed, reference, Decisions(apart, apart.right("exit"), seed))
+    trainer = quiet_trainer(folder, [monitor], max_steps=family.steps, max_epochs=-1)
     trainer.fit(model, DataLoader(Decisions(learned, family.lesson(learned), seed), 32, shuffle=True))
     with torch.no_grad():
         chosen = model.eval()(unseen.seen)

@@ -2,8 +2,7 @@ import pytest
 import torch
 
 from lightning_mesa.organisms.search import SEARCHERS
-from lightning_mesa.organisms.search.mazes import where_straight_is_right
-from lightning_mesa.organisms.search.searcher import GOALS
+from lightning_mesa.organisms.search.mazes import GOALS, where_straight_is_right
 
 
 @pytest.fixture(params=SEARCHERS)

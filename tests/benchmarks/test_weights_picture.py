@@ -1,4 +1,4 @@
-"""The picture of the behavioral objective: a line where weights are known, a gap where they are not."""
+"""The figure of the behavioral objective: a line where weights are known, a gap where they are not."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The picture of internals: layers by looks for each probe, its null beside it, the ladder, the margin."""
+"""The figure of internals: layers by looks for each probe, its null beside it, the ladder, the margin."""
 
 import math
 
