@@ -45,7 +45,7 @@ def test_a_file_gives_the_monitor_that_it_describes_however_it_is_written(tmp_pa
     mesa = MesaMonitor.from_config(written(tmp_path, text))
     assert [objective.name for objective in mesa.hypotheses.all] == ["y", "z"]
     assert mesa.alarm.alpha == 0.01
-    assert mesa.alarm.thresholds.gap == 0.2
+    assert mesa.alarm.gap == 0.2
     assert mesa.actions.stops
     assert mesa.every_n_steps == 4
 

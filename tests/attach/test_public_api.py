@@ -112,7 +112,7 @@ def test_what_is_not_public_is_refused_with_all_names_there_are(tmp_path):
 
 def test_arguments_without_names_are_given_as_a_list(tmp_path):
     file = tmp_path / "null.yaml"
-    one = {"class_path": "lightning_mesa.ByPValue", "init_args": {"p": 0.25}}
-    file.write_text(yaml.safe_dump({"class_path": "lightning_mesa.AllOf", "init_args": {"parts": [one, one]}}))
+    parts = [{"class_path": "lightning_mesa.ByPValue", "init_args": {"p": p}} for p in (0.25, 0.75)]
+    file.write_text(yaml.safe_dump({"class_path": "lightning_mesa.AllOf", "init_args": {"parts": parts}}))
     (null,) = build(file, object, [])
     assert null.p_value() == 0.5
