@@ -152,15 +152,6 @@ class Gap:
         """``[K]`` log e-values of the null that the gap is at least ``bound``."""
         return self._mirrored.log_e_at_most(-bound)
 
-    def record(self) -> dict[str, Any]:
-        """Plain values from which :meth:`from_record` builds it again."""
-        return {"reference": self.reference.record(), "shifted": self.shifted.record()}
-
-    @staticmethod
-    def from_record(record: Mapping[str, Any]) -> "Gap":
-        """Build it from what :meth:`record` gave."""
-        return Gap(Competence.from_record(record["reference"]), Competence.from_record(record["shifted"]))
-
     @property
     def _mirrored(self) -> "Gap":
         """The gap the other way round, which is the negative of this one."""
