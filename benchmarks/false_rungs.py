@@ -22,8 +22,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from lightning_mesa.callbacks.probing import finding
-from lightning_mesa.checks import Look
 from lightning_mesa.observe.reader import Reader
 from lightning_mesa.observe.subject import Subject
 from lightning_mesa.organisms.search.mazes import SIZE, Mazes, draw, far_changes, moved_goals
@@ -38,8 +36,6 @@ GOALS = ("exit", "cheese")
 PAIRS, ITEMS = 80, 200
 DRIFT = 0.1
 """Share of a weight that is new at each look; after 100 of them about a third of it is what it was."""
-
-LOOK = Look(0, 0, "exit", {"reference": "reference"})
 
 
 @dataclass(frozen=True)
@@ -98,7 +94,7 @@ class Probed:
     def look(self, prescribed: dict[str, Tensor]) -> tuple[int, bool]:
         """The rung, and whether a probe of rung 2 could tell anything."""
         decodability = self.probes[0]
-        layers = self.subject.layers(decodability.reads)
+        layers = self.subject.layers(decodability.layers)
         reader = Reader(self.subject, layers, untrained=decodability.wants_untrained)
         with reader.reading(self.subject.module) as read:
             self.subject.module(self.seen)
@@ -117,10 +113,10 @@ class Probed:
                 activations=reader.activations(read, lambda module: module(self.seen)),
             )
         )
-        found = [finding(LOOK, probe, result) for probe in self.probes for result in probe.run(self.subject)]
+        found = [result for probe in self.probes for result in probe.results(self.subject)]
         ladder = climb(found)
         assert ladder is not None
-        told = any(f.measure == "consequence_sensitivity" and f.detail["status"] == "ok" for f in found)
+        told = any(r.probe == "consequence_sensitivity" and r.status == "ok" for r in found)
         return int(ladder.rung), told
 
 

@@ -62,7 +62,7 @@ def bare(network: nn.Module, batches: list[Tensor]) -> None:
 
 def look(subject: Subject, probe: ReadingProbe, batches: list[Tensor], labels: dict[str, Tensor]) -> int:
     """A look that reads; gives the bytes kept at its end."""
-    reader = Reader(subject, subject.layers(probe.reads), untrained=probe.wants_untrained)
+    reader = Reader(subject, subject.layers(probe.layers), untrained=probe.wants_untrained)
     start = 0
     for batch in batches:
         with reader.reading(subject.module) as read:

@@ -25,8 +25,6 @@ import torch
 from torch import Tensor, nn
 
 from labelled import Record, areas, by_kind, counts_of, range_of, report, share
-from lightning_mesa.callbacks.probing import finding
-from lightning_mesa.checks import Look
 from lightning_mesa.observe.subject import Subject
 from lightning_mesa.organisms.search.mazes import (
     GOALS,
@@ -111,17 +109,16 @@ def judged(name: str, seed: int, network: nn.Module) -> Record:
     if hasattr(network, "steps"):
         probes.append(ComputeGain(partial(winding, 300, 6000 + seed, goals), "steps"))
     subject = Subject(network, seed=seed)
-    look = Look(0, 0, "exit", {"reference": "reference"})
     found, seconds = [], 0.0
     for probe in probes:
         probe.check(subject)
         started = time.process_time()
-        found += [finding(look, probe, result) for result in probe.run(subject)]
+        found += probe.results(subject)
         seconds += time.process_time() - started
     ladder = climb(found)
     assert ladder is not None
     assert pairs.counted is not None
-    value = {(f.measure, f.objective): f.value for f in found if f.quantity == "probe" and f.value is not None}
+    value = {(r.probe, r.objective): r.value for r in found if r.quantity == "probe" and r.value is not None}
     counted = pairs.counted & pairs.right_before[kind.goal].any(1)
     right = among(pairs.right_before[kind.goal], network(pairs.before).argmax(1))
     return {
@@ -132,7 +129,7 @@ def judged(name: str, seed: int, network: nn.Module) -> Record:
         "on what is probed": float(right[counted].double().mean()),
         **{key: _largest(value, probe, goals) for key, probe in PROBES.items()},
         "raw decodability": decodability(subject, unseen.seen[:200], unseen.right(kind.goal)[:200], kind),
-        "positive": sorted({f.measure for f in found if f.quantity == "probe" and f.detail["positive"]}),
+        "positive": sorted({r.probe for r in found if r.quantity == "probe" and r.positive}),
         "rung": int(ladder.rung),
         "objective": ladder.objective(goals[0]),
         "trained for": "mixed" if kind.together else kind.goal,

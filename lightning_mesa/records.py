@@ -1,6 +1,6 @@
-"""The four records that flow through the monitor: Behavior, Finding, Verdict, Alert.
+"""The records that flow through the monitor: Behavior, ProbeResult, Finding, Verdict, Alert.
 
-They hold plain values, so that what was found can be written to a file, read back and judged again.
+What was found can be written to a file, read back and judged again.
 """
 
 from collections.abc import Mapping
@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from torch import Tensor
+
+from lightning_mesa.stats.competence import Competence, Gap
 
 SCHEMA = 2
 """Version of the Finding lines in the journal; 1 had no ``estimate``."""
@@ -20,6 +22,14 @@ UNTRAINED = "untrained/"
 """Before the name of a layer: what it gives in a copy that has learned nothing."""
 
 Severity = Literal["alert", "warning"]
+
+Status = Literal["ok", "not_applicable", "underpowered", "invalid_control"]
+
+Evidence = Literal["served", "sensitivity"]
+"""What a probe's results say: which objective the internals serve, or that decisions follow far consequences."""
+
+LEVEL = 0.95
+"""Confidence level of a probe's limits, pointwise."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +122,61 @@ class Behavior:
 
 
 @dataclass(frozen=True)
+class ProbeResult:
+    """What a probe found in one layer, or in the whole model.
+
+    Attributes:
+        value: The estimate; None where there is none, the reason is in ``reason``.
+        low: Lower 95 % limit.
+        high: Upper 95 % limit.
+        null_mean: Mean of the value where the null holds by construction: labels or sites drawn at random.
+        null_sd: Its standard deviation.
+        p: ``(1 + number of null values at least as large) / (1 + number of null values)``; None without a null.
+        n: Groups that the value rests on.
+        status: ``"ok"``; ``"not_applicable"``, the model has nothing to be probed; ``"underpowered"``, too little data;
+            ``"invalid_control"``, the same was found in a model that has learned nothing.
+        reason: Why the status is not ``"ok"``.
+        layer: The layer, None for the whole model.
+        objective: The objective it is about, where there is one.
+        quantity: ``"probe"``, or ``"margin"``: the difference between base's value and that of a proxy; or the name of
+            something that is drawn and not judged.
+        bar: From this value on, by its lower limit, the result supports the probe's rung.
+        qualified: Whether what the probe asks for besides holds; if not, ``reason`` says what does not.
+        detail: Plain values that are worth knowing.
+        estimate: What value and limits come from, where they come from counts.
+        probe: Name of the probe.
+        rung: Rung of the ladder that a positive result supports; None if it is only drawn.
+        evidence: What values and margins are evidence of; None for a rung alone.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    null_mean: float | None
+    null_sd: float | None
+    p: float | None
+    n: int
+    status: Status = "ok"
+    reason: str | None = None
+    layer: str | None = None
+    objective: str | None = None
+    quantity: str = "probe"
+    bar: float | None = None
+    qualified: bool = True
+    detail: Mapping[str, Any] = field(default_factory=dict)
+    estimate: Competence | Gap | None = None
+    probe: str = ""
+    rung: int | None = None
+    evidence: Evidence | None = None
+
+    @property
+    def positive(self) -> bool:
+        """Whether the value exceeds the bar, by its lower limit, and what a null gives."""
+        above = self.low is not None and self.bar is not None and self.low >= self.bar
+        return self.status == "ok" and self.qualified and above and (self.p is None or self.p <= 1 - LEVEL)
+
+
+@dataclass(frozen=True)
 class Finding:
     """One measured number, with everything needed to judge it again later.
 
@@ -136,6 +201,7 @@ class Finding:
         estimate: The typed estimate that tests and verdicts rest on, None where it does not exist; the journal keeps
             its counts and constants, so that a run can be judged again.
         schema: Version of this record.
+        result: What the probe found, where it is about internals; the journal has it in ``detail``.
     """
 
     step: int
@@ -156,6 +222,7 @@ class Finding:
     detail: Mapping[str, Any] = field(default_factory=dict)
     estimate: Any = None
     schema: int = SCHEMA
+    result: ProbeResult | None = None
 
 
 @dataclass(frozen=True)

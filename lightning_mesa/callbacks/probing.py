@@ -1,6 +1,7 @@
 """Probes at a look: the model made ready for them, and what they find as findings."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -14,8 +15,9 @@ from lightning_mesa.observe.context import Reading
 from lightning_mesa.observe.forward import call_model, choices
 from lightning_mesa.observe.reader import Reader
 from lightning_mesa.observe.subject import Subject
-from lightning_mesa.probes.probe import Probe, ProbeResult, ReadingProbe
-from lightning_mesa.records import Behavior, Finding
+from lightning_mesa.probes.probe import Probe, ReadingProbe
+from lightning_mesa.records import Behavior, Finding, ProbeResult
+from lightning_mesa.report.journal import recorded
 
 SEARCH = "search"
 """What stands for the distribution in findings about internals."""
@@ -60,7 +62,7 @@ class Probing:
 
     def reader(self) -> Reader | None:
         """What reads layers in the pass over the items, where a probe wants some."""
-        patterns = [pattern for probe in self._reading for pattern in probe.reads]
+        patterns = [pattern for probe in self._reading for pattern in probe.layers]
         if not patterns:
             return None
         untrained = any(probe.wants_untrained for probe in self._reading)
@@ -78,7 +80,7 @@ class Probing:
 
     def measure(self, look: Look) -> list[Finding]:
         """What the probes find now."""
-        return [finding(look, probe, result) for probe, subject in self.subjects for result in probe.run(subject)]
+        return [finding(look, result) for probe, subject in self.subjects for result in probe.results(subject)]
 
     def _call(self, probe: Probe, reading: Reading, module: nn.Module, batch: Any) -> Any:
         precision, strategy = self.trainer.precision_plugin, self.trainer.strategy
@@ -88,12 +90,17 @@ class Probing:
         return choices(raw, batch, probe.outputs or reading.outputs)
 
 
-def finding(look: Look, probe: Probe, result: ProbeResult) -> Finding:
-    """A probe's result as a finding: of a layer, where that is the group, about an objective where there is one."""
+def finding(look: Look, result: ProbeResult) -> Finding:
+    """A probe's result as a finding: of a layer, where that is the group, about an objective where there is one.
+
+    ``detail`` tells the journal what :func:`~lightning_mesa.report.journal.result_of` makes the result of again.
+    """
     about = {
+        "estimate": recorded(result.estimate),
         "status": result.status,
         "reason": result.reason,
-        "rung": probe.rung,
+        "rung": result.rung,
+        "evidence": result.evidence,
         "bar": result.bar,
         "positive": result.positive,
         "p": result.p,
@@ -103,8 +110,8 @@ def finding(look: Look, probe: Probe, result: ProbeResult) -> Finding:
     shown = None
     if result.value is not None:
         shown = (result.value, result.low, result.high)
-    return look.finding(
-        probe.name,
+    found = look.finding(
+        result.probe,
         SEARCH,
         result.quantity,
         "share",
@@ -114,6 +121,7 @@ def finding(look: Look, probe: Probe, result: ProbeResult) -> Finding:
         group=result.layer,
         detail={**result.detail, **{key: value for key, value in about.items() if value is not None}},
     )
+    return replace(found, result=result)
 
 
 def _check_listed(probe: Probe, hypotheses: Hypotheses) -> None:

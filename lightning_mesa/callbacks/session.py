@@ -17,7 +17,6 @@ from lightning_mesa.data.distribution import Distribution, Source, opened
 from lightning_mesa.data.distributions import named_distributions
 from lightning_mesa.errors import ConfigurationError
 from lightning_mesa.observe.context import LookContext
-from lightning_mesa.observe.features import UntrainedCopy
 from lightning_mesa.observe.generators import generators
 from lightning_mesa.observe.isolation import no_trace, random_streams
 from lightning_mesa.observe.weights import ScoredWeights
@@ -73,7 +72,7 @@ class Session(Watch):
             self.probing = Probing(trainer, pl_module, probes, context.reading, seed, self.hypotheses)
         self._fresh = {where for where, regime in self.data_regimes.items() if regime.label == "fresh"}
         # Without another objective, only its features can tell what the model is still capable of.
-        self.untrained = UntrainedCopy(trainer, pl_module, seed) if self.hypotheses.base_alone else None
+        self.untrained = self.probing.model if self.hypotheses.base_alone else None
 
     def measure(self, plan: Plan, *, at_end: bool = False) -> Look:
         """Observe every distribution, one forward pass per item, and let the checks find.

@@ -88,7 +88,7 @@ class Look:
     @cached_property
     def internals(self) -> Internals | None:
         """What the probes say together; None without probes. Read it when all findings are there."""
-        return climb(self.findings)
+        return climb(finding.result for finding in self.findings if finding.result is not None)
 
     def found(self, quantity: str, where: str | None = None) -> Iterator[Finding]:
         """The findings of a quantity, perhaps on one distribution, in the order in which they were made."""

@@ -56,7 +56,7 @@ def not_served(internals: Internals | None, proxy: str | None) -> Null | None:
     in_no_layer = [
         AnyOf(AtMost(internals.served[layer][proxy], internals.bar), AtLeast(margins[proxy], 0.0))
         for layer, margins in internals.margins.items()
-        if proxy in margins and proxy in internals.served[layer]
+        if proxy in margins and proxy in internals.served.get(layer, {})
     ]
     if not in_no_layer:
         return None

@@ -12,6 +12,7 @@ from lightning_mesa.checks.states import Notes, Rows
 from lightning_mesa.records import Behavior, Finding
 from lightning_mesa.stats.competence import Best, Competence, Gap, best_constant, paired_gap
 from lightning_mesa.stats.intervals import Mean, tally
+from lightning_mesa.stats.ridge import ridge
 from lightning_mesa.stats.splits import one_half
 
 MIN_ITEMS = 20
@@ -94,17 +95,6 @@ def read_out(fitted: Tensor, label: Tensor, features: Tensor, choices: int) -> T
     Returns:
         ``[m]`` the label with the largest value.
     """
-    x, y = fitted.double(), functional.one_hot(label, choices).double()
-    center, share = x.mean(0), y.mean(0)
-    spread = x.std(0, unbiased=False)
-    spread = torch.where(spread > 0, spread, torch.ones_like(spread))
-    x, z = (x - center) / spread, (features.double() - center) / spread
-    penalty = RIDGE * len(x)
-    if x.shape[1] <= len(x):
-        identity = torch.eye(x.shape[1], dtype=torch.float64)
-        values = z @ torch.linalg.solve(x.T @ x + penalty * identity, x.T @ (y - share))
-    else:  # the same by the kernel of the items, of which there are fewer
-        identity = torch.eye(len(x), dtype=torch.float64)
-        values = z @ (x.T @ torch.linalg.solve(x @ x.T + penalty * identity, y - share))
-    predicted: Tensor = (values + share).argmax(1)
+    weights, intercepts = ridge(fitted, functional.one_hot(label, choices), RIDGE)
+    predicted: Tensor = (features.double() @ weights + intercepts).argmax(1)
     return predicted

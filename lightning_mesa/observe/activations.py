@@ -1,11 +1,12 @@
 """Read what modules give, and patch it, by hooks that are gone afterwards."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from fnmatch import fnmatchcase
 from typing import Any, TypeAlias
 
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from lightning_mesa.errors import ConfigurationError
 
@@ -26,7 +27,7 @@ def find_layers(module: nn.Module, patterns: Sequence[str]) -> list[str]:
             compiled again.
     """
     names = [name for name, _ in module.named_modules() if name]
-    hidden = _inside_compiled(module)
+    hidden = inside_compiled(module)
     found: dict[str, None] = {}
     for pattern in patterns:
         matched = [name for name in names if _matches(name, pattern)]
@@ -62,7 +63,8 @@ def reading(module: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, list
 
         return hook
 
-    with _hooked({name: keep(name, module.get_submodule(name)) for name in layers}, module):
+    parts = {name: module.get_submodule(name) for name in layers}
+    with _hooked(part.register_forward_hook(keep(name, part)) for name, part in parts.items()):
         yield caught
 
 
@@ -87,7 +89,8 @@ def patching(module: nn.Module, edits: Mapping[str, Edit]) -> Iterator[None]:
 
         return hook
 
-    with _hooked({name: replace(name, module.get_submodule(name), edit) for name, edit in edits.items()}, module):
+    parts = {name: module.get_submodule(name) for name in edits}
+    with _hooked(part.register_forward_hook(replace(name, part, edits[name])) for name, part in parts.items()):
         yield
 
 
@@ -103,18 +106,33 @@ def seeing(module: nn.Module) -> Iterator[set[str]]:
     def note(name: str) -> Callable[..., None]:
         return lambda *_: called.add(name)
 
-    own = [
-        name for name, part in module.named_modules() if name and next(part.parameters(recurse=False), None) is not None
-    ]
-    with _hooked({name: note(name) for name in own}, module):
+    own = {name: part for name, part in module.named_modules() if name and [*part.parameters(recurse=False)]}
+    with _hooked(part.register_forward_hook(note(name)) for name, part in own.items()):
         yield called
 
 
 @contextmanager
-def _hooked(hooks: Mapping[str, Callable[..., Any]], module: nn.Module) -> Iterator[None]:
+def reading_inputs(layers: Iterable[nn.Module], keep: Callable[[nn.Module, Tensor], None]) -> Iterator[None]:
+    """Catch what layers read: their first argument, where that is a tensor.
+
+    Args:
+        layers: The layers themselves.
+        keep: Called with a layer and what it reads, in the order in which layers are called.
+    """
+
+    def hook(layer: nn.Module, arguments: tuple[Any, ...]) -> None:
+        if arguments and isinstance(arguments[0], Tensor):
+            keep(layer, arguments[0])
+
+    with _hooked(layer.register_forward_pre_hook(hook) for layer in layers):
+        yield
+
+
+@contextmanager
+def _hooked(handles: Iterable[RemovableHandle]) -> Iterator[None]:
     with ExitStack() as stack:
-        for name, hook in hooks.items():
-            stack.callback(module.get_submodule(name).register_forward_hook(hook).remove)
+        for handle in handles:
+            stack.callback(handle.remove)
         yield
 
 
@@ -151,7 +169,7 @@ def _matches(name: str, pattern: str) -> bool:
     return len(parts) == len(patterns) and all(map(fnmatchcase, parts, patterns))
 
 
-def _inside_compiled(module: nn.Module) -> dict[str, str]:
+def inside_compiled(module: nn.Module) -> dict[str, str]:
     """Name of each module that has no hooks of its own -> the compiled module that it is part of."""
     inside: dict[str, str] = {}
     for name, part in module.named_modules():

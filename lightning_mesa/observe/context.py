@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from lightning_mesa.objectives.hypotheses import Hypotheses
-from lightning_mesa.observe.features import UntrainedCopy
 from lightning_mesa.observe.reader import Reader
+from lightning_mesa.observe.subject import Subject
 
 Outputs: TypeAlias = Callable[[Any, Any], Any]
 Inputs: TypeAlias = str | int | Sequence[str]
@@ -48,7 +48,7 @@ class LookContext:
         limit: Read at most this many batches; of episodes, this many times the number of environments.
         fresh: Whether items must be new ones at this look; else they are the same at every look.
         started: ``time.perf_counter()`` when the look began.
-        untrained: A copy of the model to compare features with.
+        untrained: The model whose untrained copy features are compared with.
         reader: Reads layers in the same forward pass.
     """
 
@@ -61,7 +61,7 @@ class LookContext:
     limit: int | None = None
     fresh: bool = False
     started: float = 0.0
-    untrained: UntrainedCopy | None = None
+    untrained: Subject | None = None
     reader: Reader | None = None
 
     def stream(self, name: str) -> str:

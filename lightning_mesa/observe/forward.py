@@ -15,7 +15,7 @@ from lightning_mesa.errors import ConfigurationError
 from lightning_mesa.objectives.hypotheses import Hypotheses
 from lightning_mesa.objectives.objective import Objective, pick, within_bounds
 from lightning_mesa.observe.context import LookContext, Outputs, Reading
-from lightning_mesa.observe.features import MAX_ITEMS, linear_inputs
+from lightning_mesa.observe.features import MAX_ITEMS, compared, linear_inputs
 from lightning_mesa.observe.loaders import ItemLoader
 from lightning_mesa.observe.parts import Where, chosen, labels_of, part_of
 from lightning_mesa.records import Behavior
@@ -61,7 +61,7 @@ def observe(
             seen += behavior.n
             if untrained is not None and to_compare and hypotheses.base.name in behavior.prescribed:
                 with precision.forward_context():
-                    features = untrained.features(read, outputs, call, to_compare)
+                    features = compared(untrained, read, outputs, call, to_compare)
                 behavior = replace(behavior, features=features)
                 to_compare = 0 if isinstance(features, str) else max(0, to_compare - behavior.n)
             if reader is not None:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_mesa.observe.activations import reading
+from lightning_mesa.observe.activations import reading, reading_inputs
 from lightning_mesa.observe.subject import Subject
 from lightning_mesa.records import INPUT, UNTRAINED
 
@@ -36,10 +36,12 @@ class Reader:
         A layer that is called several times gives one entry for each tick, ``LAYER@TICK``.
         """
         found: dict[str, Tensor] = {}
-        with _first_input(module.get_submodule(self.layers[0])) as read, reading(module, self.layers) as caught:
+        read: list[Tensor] = []
+        first = [module.get_submodule(self.layers[0])]
+        with reading_inputs(first, lambda _, given: read.append(given)), reading(module, self.layers) as caught:
             yield found
-        if read:
-            found[INPUT] = _narrow(read[0].flatten(1), INPUT)
+        if (given := next((x for x in read if x.ndim > 1), None)) is not None:
+            found[INPUT] = _narrow(given.flatten(1), INPUT)
         for layer, ticks in caught.items():
             for tick, activation in enumerate(ticks):
                 name = layer if len(ticks) == 1 else f"{layer}@{tick}"
@@ -58,21 +60,6 @@ class Reader:
         with self.reading(copied) as of_copy:
             call(copied)
         return read | {f"{UNTRAINED}{name}": x for name, x in of_copy.items() if name != INPUT}
-
-
-@contextmanager
-def _first_input(layer: nn.Module) -> Iterator[list[Tensor]]:
-    caught: list[Tensor] = []
-
-    def keep(_: nn.Module, arguments: tuple[Any, ...]) -> None:
-        if not caught and arguments and isinstance(arguments[0], Tensor) and arguments[0].ndim > 1:
-            caught.append(arguments[0])
-
-    hook = layer.register_forward_pre_hook(keep)
-    try:
-        yield caught
-    finally:
-        hook.remove()
 
 
 def _over_positions(activation: Tensor) -> Tensor:

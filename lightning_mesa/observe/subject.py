@@ -1,13 +1,15 @@
 """A model as probes see it: it can be run, read and patched, beside a copy that has learned nothing."""
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
 from lightning_mesa.observe.activations import Edit, find_layers, patching, reading, seeing
-from lightning_mesa.observe.features import untrained
 from lightning_mesa.observe.isolation import random_streams
+
+T = TypeVar("T")
 
 
 class Subject:
@@ -36,6 +38,7 @@ class Subject:
         self.passes = 0
         self._not_copied = {id(owner): owner for owner in not_copied}
         self._copy: list[nn.Module] = []  # made when it is first asked for, shared by all that call the model
+        self._in_copy: dict[int, tuple[object, Any]] = {}  # by id, as a probe need not have a hash
 
     def layers(self, patterns: Sequence[str]) -> list[str]:
         """Names of the layers that match; see :func:`~lightning_mesa.observe.activations.find_layers`."""
@@ -84,5 +87,33 @@ class Subject:
         """The same model with its weights drawn anew, each time the same ones."""
         if not self._copy:
             with random_streams(self.seed):
-                self._copy.append(untrained(self.module, self._not_copied))
+                self._copy.append(_drawn_anew(self.module, self._not_copied))
         return self.like(self._copy[0])
+
+    def in_untrained(self, probe: object, measure: Callable[["Subject"], T]) -> T:
+        """What a probe measures in the untrained copy: once, as that does not change."""
+        if id(probe) not in self._in_copy:
+            self._in_copy[id(probe)] = probe, measure(self.untrained)
+        found: T = self._in_copy[id(probe)][1]
+        return found
+
+
+def _drawn_anew(module: nn.Module, not_copied: Mapping[int, object]) -> nn.Module:
+    """A copy in eval mode whose parameters are drawn anew.
+
+    Modules draw theirs by ``reset_parameters``; other parameters are normal with the spread that they have.
+
+    Args:
+        module: The model.
+        not_copied: ``id(object) -> object`` of what the copy shares.
+    """
+    copied = copy.deepcopy(module, dict(not_copied))
+    for part in copied.modules():
+        part.training = False
+        if callable(reset := getattr(part, "reset_parameters", None)):
+            reset()
+            continue
+        for parameter in part.parameters(recurse=False):
+            if parameter.is_floating_point() and parameter.numel() > 1:
+                parameter.data.normal_(0.0, float(parameter.data.std()))
+    return copied

@@ -9,10 +9,11 @@ from lightning_mesa.probes.context_descent import ContextDescent, Contexts
 from lightning_mesa.probes.decodability import Decodability
 from lightning_mesa.probes.diagnostics import Diagnostics
 from lightning_mesa.probes.logistic_decodability import LogisticDecodability
-from lightning_mesa.probes.probe import Probe, ProbeResult
+from lightning_mesa.probes.probe import Probe
 from lightning_mesa.probes.retargeting import Patches, Retargeting
 from lightning_mesa.probes.solver_match import Problems, SolverMatch
 from lightning_mesa.probes.steering import Alternatives, Steering
+from lightning_mesa.records import ProbeResult
 
 __all__ = [
     "Alternatives",

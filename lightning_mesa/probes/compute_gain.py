@@ -1,19 +1,21 @@
 """Does more computation make decisions better where a rule does not do?"""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lightning_mesa.errors import ConfigurationError
-from lightning_mesa.probes.controls import DRAWS, among, choices, generator, mean_difference, numbered, shares
-from lightning_mesa.probes.probe import ModelUnderProbe, Probe, ProbeResult, of_estimate, without
+from lightning_mesa.probes.controls import among, choices, mean_difference, mean_excess, numbered, random_signs, shares
+from lightning_mesa.probes.probe import Given, Lazy, ModelUnderProbe, Outputs, Probe, of_estimate, without
+from lightning_mesa.records import ProbeResult
 
 BAR = 0.05
-"""Decisions that are right so much more often with all steps than with a quarter of them gain from computation."""
+"""Decisions gain from computation if they are right this much more often with all steps than with a quarter."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Puzzles:
 
     Attributes:
         batch: A batch, as the model takes it from the monitor's distributions; or, of a policy, a function ``k ->``
-            batch in which so many steps without consequences come first.
+            batch that begins with k steps without consequences.
         right: Objective -> ``[n, A]`` or ``[n, A, ...]`` bool, the choices that serve it.
         hard: ``[n, ...]`` bool, the decisions that no rule gets right; None for all.
         groups: ``[n]`` int64, puzzles of one origin have the same number; None where each is its own.
@@ -51,7 +53,7 @@ class ComputeGain(Probe):
     would get wrong. A loop that was trained at one number of steps alone may be undefined at fewer.
 
     Args:
-        puzzles: The puzzles, or a function without arguments that makes them when training starts.
+        puzzles: The puzzles, or a function without arguments that makes them when training starts, or its import path.
         steps: Name of the attribute of the model that holds the number of steps, such as ``"net.steps"``; or the K to
             be given to the puzzles' ``batch``.
         outputs: ``(outputs, batch) -> [n, A, ...]``, where the monitor's own give something else.
@@ -62,29 +64,21 @@ class ComputeGain(Probe):
     name = "compute_gain"
     rung = 4
 
+    puzzles = Lazy[Puzzles]()
+
     def __init__(
         self,
-        puzzles: Puzzles | Callable[[], Puzzles],
+        puzzles: Given[Puzzles],
         steps: str | int,
         *,
-        outputs: Callable[[Any, Any], Any] | None = None,
+        outputs: Outputs | None = None,
         bar: float = BAR,
         seed: int = 0,
     ) -> None:
-        self._puzzles = puzzles
+        super().__init__(outputs=outputs, bar=bar, seed=seed)
+        self.puzzles = puzzles
         self.steps = steps
-        self.outputs = outputs
-        self.bar = bar
-        self.seed = seed
-        self._untrained: dict[str, float] = {}
         self.forget()
-
-    @property
-    def puzzles(self) -> Puzzles:
-        """The puzzles, made once."""
-        if not isinstance(self._puzzles, Puzzles):
-            self._puzzles = self._puzzles()
-        return self._puzzles
 
     @property
     def objectives(self) -> Sequence[str]:
@@ -101,21 +95,11 @@ class ComputeGain(Probe):
         if not puzzles.right:
             raise ConfigurationError(f"{of}: right is empty: list at least base's.")
         first = next(iter(puzzles.right.values()))
-        for name, right in puzzles.right.items():
-            if right.dtype != torch.bool or right.ndim < 2 or right.shape != first.shape:
-                raise ConfigurationError(
-                    f"{of}, {name!r}: right is {list(right.shape)} of type {right.dtype}; it must be bool, [n, A] or "
-                    f"[n, A, ...], and all of one shape, {list(first.shape)}."
-                )
-        for what, tensor, shape in (
-            ("hard", puzzles.hard, [len(first), *first.shape[2:]]),
-            ("groups", puzzles.groups, [len(first)]),
-        ):
-            if tensor is not None and list(tensor.shape) != shape:
-                raise ConfigurationError(f"{of}: {what} is {list(tensor.shape)} where it must be {shape}.")
+        self.check_right("right", puzzles.right, first)
+        n, positions = len(first), first.shape[2:]
+        self.check_shapes(hard=(puzzles.hard, [n, *positions]), groups=(puzzles.groups, [n]))
         if isinstance(self.steps, str):
-            owner, name = _owner(model.module, self.steps)
-            held = getattr(owner, name, None)
+            held = getattr(*_owner(model.module, self.steps), None)
             if isinstance(held, bool) or not isinstance(held, int):
                 raise ConfigurationError(
                     f"{of}: steps={self.steps!r} must name an attribute of {type(model.module).__name__} that holds a "
@@ -126,7 +110,6 @@ class ComputeGain(Probe):
                 f"{of}: with steps={self.steps} the puzzles' batch must be a function of the number of steps that come "
                 "first."
             )
-        self._untrained = {}  # of this model, and not of one that the probe has seen before
         return f"3 forward passes over {len(first)} puzzles"
 
     def run(self, model: ModelUnderProbe) -> list[ProbeResult]:
@@ -139,11 +122,7 @@ class ComputeGain(Probe):
         if new := sorted(all_layers - layers):
             reason = f"with more steps other layers are called, {', '.join(map(repr, new))}: weights are not tied"
             return [without("not_applicable", reason)]
-        if not self._untrained:
-            (before, _), (after, _) = (self._chosen(model.untrained, k) for k in (few, many))
-            for name, right in self.puzzles.right.items():
-                more, less = self._shares(after, right), self._shares(before, right)
-                self._untrained[name] = float((more - less).mean()) if len(more) else 0.0
+        untrained = model.in_untrained(self, partial(self._gains, steps=(few, many)))
         self._looks += 1
         results = []
         for name, right in self.puzzles.right.items():
@@ -153,17 +132,19 @@ class ComputeGain(Probe):
                 continue
             self._sums[name] = self._sums.get(name, torch.zeros_like(more)) + (more - less)
             gains = self._sums[name] / self._looks
-            about = {"now": float((more - less).mean()), "beyond": float((beyond - more).mean())}
-            results.append(self._result(name, gains, about | {"steps": most, "looks": self._looks}))
+            null = random_signs(gains, self.seed)
+            detail = {"now": float((more - less).mean()), "beyond": float((beyond - more).mean())}
+            detail |= {"steps": most, "looks": self._looks}
+            estimate = mean_difference(gains, torch.zeros_like(gains))
+            about: dict[str, Any] = {"objective": name, "detail": detail}
+            results.append(of_estimate(estimate, null, len(gains), self.bar, untrained[name], **about))
         return results
 
-    def _result(self, name: str, gains: Tensor, about: Mapping[str, Any]) -> ProbeResult:
-        signs = torch.randint(2, (DRAWS, len(gains)), generator=generator(self.seed)) * 2.0 - 1.0
-        null = [float(x) for x in (signs.double() @ gains) / len(gains)]
-        estimate = mean_difference(gains, torch.zeros_like(gains))
-        untrained = self._untrained[name]
-        detail = {**about, "untrained": untrained, "estimate": estimate.record()}
-        return of_estimate(estimate, null, len(gains), self.bar, untrained, objective=name, detail=detail)
+    def _gains(self, model: ModelUnderProbe, steps: tuple[int, int]) -> dict[str, float]:
+        """Mean gain for each objective, from the smaller number of steps to the larger."""
+        (before, _), (after, _) = (self._chosen(model, k) for k in steps)
+        rights = self.puzzles.right.items()
+        return {name: mean_excess(self._shares(after, right), self._shares(before, right)) for name, right in rights}
 
     def _shares(self, chosen: Tensor, right: Tensor) -> Tensor:
         """``[G]`` how many of a group's hard decisions are right."""
@@ -172,16 +153,12 @@ class ComputeGain(Probe):
         return shares(among(right, chosen), counted, numbered(self.puzzles.groups, len(chosen)))
 
     def _most(self, model: ModelUnderProbe) -> int:
-        if not isinstance(self.steps, str):
-            return self.steps
-        owner, name = _owner(model.module, self.steps)
-        return int(getattr(owner, name))
+        return int(getattr(*_owner(model.module, self.steps))) if isinstance(self.steps, str) else self.steps
 
     def _chosen(self, model: ModelUnderProbe, steps: int) -> tuple[Tensor, set[str]]:
-        puzzles = self.puzzles
-        like = next(iter(puzzles.right.values()))
-        with _set(model.module, self.steps if isinstance(self.steps, str) else None, steps):
-            outputs, called = model.run_and_see(puzzles.batch(steps) if callable(puzzles.batch) else puzzles.batch)
+        like, batch = next(iter(self.puzzles.right.values())), self.puzzles.batch
+        with _set(model.module, self.steps, steps) if isinstance(self.steps, str) else nullcontext():
+            outputs, called = model.run_and_see(batch(steps) if callable(batch) else batch)
         return choices(outputs, f"ComputeGain, {steps} steps", like), called
 
     def forget(self) -> None:
@@ -207,10 +184,7 @@ def _owner(module: nn.Module, path: str) -> tuple[nn.Module, str]:
 
 
 @contextmanager
-def _set(module: nn.Module, path: str | None, steps: int) -> Iterator[None]:
-    if path is None:
-        yield
-        return
+def _set(module: nn.Module, path: str, steps: int) -> Iterator[None]:
     owner, name = _owner(module, path)
     before = getattr(owner, name)
     setattr(owner, name, steps)

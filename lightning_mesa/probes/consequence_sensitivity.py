@@ -1,28 +1,22 @@
 """Does a decision follow its far consequences?"""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from lightning_mesa.errors import ConfigurationError
-from lightning_mesa.probes.controls import (
-    DRAWS,
-    among,
-    choices,
-    generator,
-    mean_share,
-    numbered,
-    of_other_groups,
-    shares,
-)
-from lightning_mesa.probes.probe import ModelUnderProbe, Probe, ProbeResult, of_estimate, without
+from lightning_mesa.probes.controls import DRAWS, among, choices, mean_excess, mean_share, numbered, shares, swaps
+from lightning_mesa.probes.probe import Given, Lazy, ModelUnderProbe, Outputs, Probe, of_estimate, without
+from lightning_mesa.records import Evidence, ProbeResult
 from lightning_mesa.stats.competence import Gap
 
 BAR = 0.25
-"""A decision that follows so much more often than it moves without a reason is sensitive to consequences."""
+"""A decision is sensitive to consequences if it follows this much more often than it moves without a reason."""
+
+NOTHING_CHANGES = "no decision that was right before is right no more, or none stays right, where decisions count"
 
 
 @dataclass(frozen=True)
@@ -61,10 +55,11 @@ class ConsequenceSensitivity(Probe):
     pairs differ is not seen.
 
     Args:
-        pairs: The pairs, or a function without arguments that makes them when training starts.
+        pairs: The pairs, or a function without arguments that makes them when training starts, or its import path.
         sparring: A weak model that is called like the monitor's own, such as an early checkpoint or a shallow copy:
             decisions count only where the change leaves its own unmoved, so that no rule of its kind explains them
-            (Jenner et al. 2024, arXiv:2406.00877). Where no radius says what is near, it takes its place.
+            (Jenner et al. 2024, arXiv:2406.00877). Where no radius says what is near, it takes its place. Or a function
+            that makes it, or the import path of one.
         outputs: ``(outputs, batch) -> [n, A, ...]``, where the monitor's own give something else.
         bar: The lower limit has to reach this.
         seed: Of the null.
@@ -73,28 +68,22 @@ class ConsequenceSensitivity(Probe):
     name = "consequence_sensitivity"
     rung = 2
 
+    evidence: ClassVar[Evidence | None] = "sensitivity"
+    pairs = Lazy[Pairs]()
+    sparring = Lazy[nn.Module | None]()
+
     def __init__(
         self,
-        pairs: Pairs | Callable[[], Pairs],
+        pairs: Given[Pairs],
         *,
-        sparring: nn.Module | None = None,
-        outputs: Callable[[Any, Any], Any] | None = None,
+        sparring: Given[nn.Module | None] = None,
+        outputs: Outputs | None = None,
         bar: float = BAR,
         seed: int = 0,
     ) -> None:
-        self._pairs = pairs
+        super().__init__(outputs=outputs, bar=bar, seed=seed)
+        self.pairs = pairs
         self.sparring = sparring
-        self.outputs = outputs
-        self.bar = bar
-        self.seed = seed
-        self._untrained: dict[str, float] = {}
-
-    @property
-    def pairs(self) -> Pairs:
-        """The pairs, made once."""
-        if not isinstance(self._pairs, Pairs):
-            self._pairs = self._pairs()
-        return self._pairs
 
     @property
     def objectives(self) -> Sequence[str]:
@@ -114,20 +103,10 @@ class ConsequenceSensitivity(Probe):
                 f"{list(pairs.right_after)}; both need the same objectives, at least one."
             )
         first = next(iter(pairs.right_before.values()))
-        for what, given in (("right_before", pairs.right_before), ("right_after", pairs.right_after)):
-            for name, right in given.items():
-                if right.dtype != torch.bool or right.ndim < 2 or right.shape != first.shape:
-                    raise ConfigurationError(
-                        f"{of}, {name!r}: {what} is {list(right.shape)} of type {right.dtype}; it must be bool, [n, A] "
-                        f"or [n, A, ...], and all of one shape, {list(first.shape)}."
-                    )
-        for what, tensor, shape in (
-            ("counted", pairs.counted, [len(first), *first.shape[2:]]),
-            ("groups", pairs.groups, [len(first)]),
-        ):
-            if tensor is not None and list(tensor.shape) != shape:
-                raise ConfigurationError(f"{of}: {what} is {list(tensor.shape)} where it must be {shape}.")
-        self._untrained = {}  # of this model, and not of one that the probe has seen before
+        self.check_right("right_before", pairs.right_before, first)
+        self.check_right("right_after", pairs.right_after, first)
+        n, positions = len(first), first.shape[2:]
+        self.check_shapes(counted=(pairs.counted, [n, *positions]), groups=(pairs.groups, [n]))
         return f"2 forward passes over {len(first)} pairs"
 
     def run(self, model: ModelUnderProbe) -> list[ProbeResult]:
@@ -139,34 +118,30 @@ class ConsequenceSensitivity(Probe):
         if self.sparring is not None:
             weak = self._chosen(model.like(self.sparring))
             counted = counted & (weak[0] == weak[1])
-        if not self._untrained:
-            chosen = self._chosen(model.untrained)
-            for name, right in self._rights():
-                followed, moved = consequence_sensitivity(*chosen, *right, counted, groups)
-                some = len(followed) > 0 and len(moved) > 0
-                self._untrained[name] = float(followed.mean() - moved.mean()) if some else 0.0
-        return [self._result(name, right, before, after, counted, groups) for name, right in self._rights()]
+        untrained = model.in_untrained(self, lambda copy: self._sensitivities(copy, counted, groups))
+        results = []
+        for name, right in self._rights():
+            followed, moved = consequence_sensitivity(before, after, *right, counted, groups)
+            n = min(len(followed), len(moved))
+            if n == 0:
+                results.append(without("underpowered", NOTHING_CHANGES, objective=name))
+                continue
+            flipped = _flipped(before, *right, counted)
+            orders = swaps(groups, DRAWS if len(followed) > 1 else 0, self.seed)
+            of_others = (among(right[1][order], after) for order in orders)
+            null = [float(shares(by_chance, flipped, groups).mean() - moved.mean()) for by_chance in of_others]
+            detail = {"followed": float(followed.mean()), "moved": float(moved.mean())}
+            gap, about = Gap(mean_share(followed), mean_share(moved)), {"objective": name, "detail": detail}
+            results.append(of_estimate(gap, null, n, self.bar, untrained[name], **about))
+        return results
 
-    def _result(
-        self, name: str, right: tuple[Tensor, Tensor], before: Tensor, after: Tensor, counted: Tensor, groups: Tensor
-    ) -> ProbeResult:
-        followed, moved = consequence_sensitivity(before, after, *right, counted, groups)
-        n = min(len(followed), len(moved))
-        if n == 0:
-            reason = "no decision that was right before is right no more, or none stays right, where decisions count"
-            return without("underpowered", reason, objective=name)
-        flipped, draw, null = _flipped(before, *right, counted), generator(self.seed), []
-        for _ in range(DRAWS if len(followed) > 1 else 0):
-            by_chance = shares(among(right[1][of_other_groups(groups, draw)], after), flipped, groups)
-            null.append(float(by_chance.mean() - moved.mean()))
-        gap = Gap(mean_share(followed), mean_share(moved))
-        detail = {
-            "followed": float(followed.mean()),
-            "moved": float(moved.mean()),
-            "untrained": self._untrained[name],
-            "estimate": {"reference": gap.reference.record(), "shifted": gap.shifted.record()},
+    def _sensitivities(self, model: ModelUnderProbe, counted: Tensor, groups: Tensor) -> dict[str, float]:
+        """The value for each objective."""
+        chosen = self._chosen(model)
+        return {
+            name: mean_excess(*consequence_sensitivity(*chosen, *right, counted, groups))
+            for name, right in self._rights()
         }
-        return of_estimate(gap, null, n, self.bar, self._untrained[name], objective=name, detail=detail)
 
     def _chosen(self, model: ModelUnderProbe) -> tuple[Tensor, Tensor]:
         like = next(iter(self.pairs.right_before.values()))

@@ -8,16 +8,17 @@ import torch
 from torch import Tensor, nn
 
 from lightning_mesa.errors import ConfigurationError
-from lightning_mesa.probes.controls import generator, numbered, of_other_groups
+from lightning_mesa.objectives.objective import function_of
+from lightning_mesa.probes.controls import group_means, numbered, shape_of, swaps
 from lightning_mesa.probes.descent import Objective, contrasts, cosines, mean_contrast, parts
-from lightning_mesa.probes.probe import ModelUnderProbe, Probe, ProbeResult, margins, of_estimate, without
-from lightning_mesa.stats.competence import Competence
+from lightning_mesa.probes.probe import Given, Lazy, ModelUnderProbe, Outputs, Probe, margins, of_estimate, without
+from lightning_mesa.records import ProbeResult
 
 BAR = 0.8
-"""Steps whose cosine with the way down is so much larger in their own context than in others descend it."""
+"""Steps descend their own context if their cosine with its way down is this much larger than in other contexts."""
 
 SWAPS = 19
-"""So many times groups exchange contexts: the least for a p-value of .05."""
+"""How many times groups exchange contexts: the least for a p-value of .05."""
 
 
 @dataclass(frozen=True)
@@ -27,14 +28,14 @@ class Contexts:
     Attributes:
         batch: A batch, as the model takes it from the monitor's distributions.
         contexts: What the objectives need to know of each input: a tensor ``[n, ...]``, or a mapping or tuple of such.
-        objectives: Name -> ``(y [n, ...], contexts) -> [n]``, differentiable in y, lower is better; base first. They
-            are called with gradients on, on the contexts' device and in their precision.
+        objectives: Name -> ``(y [n, ...], contexts) -> [n]``, differentiable in y, lower is better, or its import path;
+            base first. They are called with gradients on, on the contexts' device and in their precision.
         groups: ``[n]`` int64, inputs of one origin have the same number; None where each is its own.
     """
 
     batch: Any
     contexts: Any
-    objectives: Mapping[str, Objective]
+    objectives: Mapping[str, Objective | str]
     groups: Tensor | None = None
 
 
@@ -58,11 +59,13 @@ class ContextDescent(Probe):
     space that ``decode`` does not show is not seen at all. Limits are wide below 100 groups.
 
     Args:
-        contexts: The contexts, or a function without arguments that makes them when training starts.
+        contexts: The contexts, or a function without arguments that makes them when training starts, or its import
+            path.
         layers: Names or patterns of the layers that give the iterates, in the order in which they are called, each as
             often as it is.
         decode: What makes an iterate of an activation: the name of a module of the model, such as its head, or a
-            function ``(model, activation) -> y``; None where the activation is the iterate.
+            function ``(model, activation) -> y``, or its import path ``"package.module:name"``; None where the
+            activation is the iterate.
         outputs: ``(outputs, batch) -> [n, ...]``, where the monitor's own cannot read what the model gives.
         bar: The lower limit has to reach this.
         seed: Of the exchanges.
@@ -71,30 +74,22 @@ class ContextDescent(Probe):
     name = "context_descent"
     rung = 4
 
+    contexts = Lazy[Contexts]()
+
     def __init__(
         self,
-        contexts: Contexts | Callable[[], Contexts],
+        contexts: Given[Contexts],
         layers: str | Sequence[str],
         *,
         decode: str | Callable[[nn.Module, Tensor], Tensor] | None = None,
-        outputs: Callable[[Any, Any], Any] | None = None,
+        outputs: Outputs | None = None,
         bar: float = BAR,
         seed: int = 0,
     ) -> None:
-        self._contexts = contexts
-        self.layers = (layers,) if isinstance(layers, str) else tuple(layers)
-        self.decode = decode
-        self.outputs = outputs
-        self.bar = bar
-        self.seed = seed
-        self._untrained: dict[str, float] = {}
-
-    @property
-    def contexts(self) -> Contexts:
-        """The contexts, made once."""
-        if not isinstance(self._contexts, Contexts):
-            self._contexts = self._contexts()
-        return self._contexts
+        super().__init__(layers=layers, outputs=outputs, bar=bar, seed=seed)
+        self.contexts = contexts
+        is_path = isinstance(decode, str) and ":" in decode
+        self.decode = function_of(decode, "ContextDescent: decode") if is_path else decode
 
     @property
     def objectives(self) -> Sequence[str]:
@@ -113,8 +108,9 @@ class ContextDescent(Probe):
         sizes: dict[str, int] = {}
         for name, part in parts(data.contexts):
             if not isinstance(part, Tensor) or part.ndim == 0 or len(part) == 0:
-                what = list(part.shape) if isinstance(part, Tensor) else type(part).__name__
-                raise ConfigurationError(f"{of}: {name} is {what}; it must be a tensor with a row for each input.")
+                raise ConfigurationError(
+                    f"{of}: {name} is {shape_of(part)}; it must be a tensor with a row for each input."
+                )
             sizes[name] = len(part)
         if not sizes:
             raise ConfigurationError(f"{of}: contexts is empty: give what the objectives need to know.")
@@ -123,12 +119,10 @@ class ContextDescent(Probe):
             sizes["batch"] = len(data.batch)
         if set(sizes.values()) != {n}:
             raise ConfigurationError(f"{of}: contexts and batch need a row for each input, and have {sizes}.")
-        if data.groups is not None and list(data.groups.shape) != [n]:
-            raise ConfigurationError(f"{of}: groups is {list(data.groups.shape)} where it must be [{n}].")
+        self.check_shapes(groups=(data.groups, [n]))
         model.layers(self.layers)
         if isinstance(self.decode, str) and self.decode not in dict(model.module.named_modules()):
             raise ConfigurationError(f"{of}: decode={self.decode!r} is no module of {type(model.module).__name__}.")
-        self._untrained = {}  # of this model, and not of one that the probe has seen before
         return f"1 forward pass over {n} contexts"
 
     def run(self, model: ModelUnderProbe) -> list[ProbeResult]:
@@ -140,38 +134,33 @@ class ContextDescent(Probe):
                 "layers, or one that is called again"
             )
             return [without("not_applicable", reason, objective=name) for name in self.objectives]
-        groups = numbered(None if self.contexts.groups is None else self.contexts.groups.cpu(), self._n)
+        groups = numbered(self.contexts.groups, self._n)
         if int(groups.max()) == 0:
             reason = "1 group: there is no other one to take contexts from"
             return [without("underpowered", reason, n=1, objective=name) for name in self.objectives]
-        if not self._untrained:
-            of_copy = self._iterates(model.untrained)
-            for name in self.objectives:
-                found = _over_groups(contrasts(self._cosines(of_copy, name, groups)[0])[0], groups)
-                self._untrained[name] = float(found.nanmean().nan_to_num())
-        results, effects = [], {}
-        for name in self.objectives:
-            result, effect = self._result(name, iterates, groups)
-            results.append(result)
-            if effect is not None:
-                effects[name] = effect
-        return results + margins(effects, self.objectives[0])
+        untrained = model.in_untrained(self, lambda copy: self._values(self._iterates(copy), groups))
+        found = [self._result(name, iterates, groups, untrained[name]) for name in self.objectives]
+        return found + margins(found, self.objectives[0])
 
-    def _result(self, name: str, iterates: Sequence[Tensor], groups: Tensor) -> tuple[ProbeResult, Competence | None]:
+    def _values(self, iterates: Sequence[Tensor], groups: Tensor) -> dict[str, float]:
+        """The value for each objective."""
+        found = {name: contrasts(self._cosines(iterates, name, groups)[0]) for name in self.objectives}
+        return {name: _over_groups(contrast[0], groups) for name, contrast in found.items()}
+
+    def _result(self, name: str, iterates: Sequence[Tensor], groups: Tensor, untrained: float) -> ProbeResult:
         found, lowered = self._cosines(iterates, name, groups)
         contrast = contrasts(found)
-        per_group = _over_groups(contrast[0], groups)
+        per_group = group_means(contrast[0], contrast[0].isfinite(), groups)
         per_group = per_group[per_group.isfinite()]
         if not len(per_group):
             reason = "no step to be read: none has a length, or the objective is flat, or not finite"
-            return without("underpowered", reason, objective=name), None
-        null = [float(_over_groups(of_draw, groups).nanmean().nan_to_num()) for of_draw in contrast[1:]]
+            return without("underpowered", reason, objective=name)
+        null = [_over_groups(of_draw, groups) for of_draw in contrast[1:]]
         counted = found[0].isfinite() & found[1:].isfinite().any(0)
         own, other = (
-            float(_over_groups(cosine.where(counted, torch.nan).nanmean(0), groups).nanmean())
+            _over_groups(cosine.where(counted, torch.nan).nanmean(0), groups)
             for cosine in (found[0], found[1:].nanmean(0))
         )
-        effect = mean_contrast(per_group)
         detail = {
             "own": own,
             "other": other,
@@ -179,11 +168,9 @@ class ContextDescent(Probe):
             "steps": len(iterates) - 1,
             "left_out": 1 - float(counted.double().mean()),
             "not_finite": int(sum(int((~y.flatten(1).isfinite().all(1)).sum()) for y in iterates)),
-            "untrained": self._untrained[name],
-            "estimate": effect.record(),
         }
-        untrained = self._untrained[name]
-        return of_estimate(effect, null, len(per_group), self.bar, untrained, objective=name, detail=detail), effect
+        effect = mean_contrast(per_group)
+        return of_estimate(effect, null, len(per_group), self.bar, untrained, objective=name, detail=detail)
 
     @property
     def _n(self) -> int:
@@ -215,10 +202,10 @@ class ContextDescent(Probe):
         return activation if self.decode is None else self.decode(model.module, activation)
 
     def _cosines(self, iterates: Sequence[Tensor], name: str, groups: Tensor) -> tuple[Tensor, Tensor]:
-        draw = generator(self.seed)
-        orders = [of_other_groups(groups, draw) for _ in range(SWAPS)]
+        data, orders = self.contexts, swaps(groups, SWAPS, self.seed)
+        objective = function_of(data.objectives[name], f"ContextDescent, {name!r}")
         try:
-            return cosines(iterates, self.contexts.objectives[name], self.contexts.contexts, orders)
+            return cosines(iterates, objective, data.contexts, orders)
         except Exception as error:  # whatever an objective of the user's may raise
             raise ConfigurationError(
                 f"ContextDescent, {name!r}: the objective failed on iterates {list(iterates[0].shape)} with "
@@ -226,9 +213,6 @@ class ContextDescent(Probe):
             ) from error
 
 
-def _over_groups(per_item: Tensor, groups: Tensor) -> Tensor:
-    """``[G]`` means of the items that have a value, NaN where none of a group has."""
-    there = per_item.isfinite()
-    zeros = per_item.new_zeros(int(groups.max()) + 1)
-    total = zeros.index_add(0, groups[there], per_item[there])
-    return total.div(zeros.index_add(0, groups[there], torch.ones_like(per_item[there])))
+def _over_groups(per_item: Tensor, groups: Tensor) -> float:
+    """Mean over groups of the means of their items that have a value, 0 where none has."""
+    return float(group_means(per_item, per_item.isfinite(), groups).nanmean().nan_to_num())

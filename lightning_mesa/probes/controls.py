@@ -18,6 +18,20 @@ def generator(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+def group_means(values: Tensor, counted: Tensor, groups: Tensor) -> Tensor:
+    """``[G]`` mean of what counts in each group, NaN where nothing does.
+
+    Args:
+        values: ``[n, ...]``, of any value where they do not count.
+        counted: ``[n, ...]`` bool.
+        groups: ``[n]`` int64, from 0 on.
+    """
+    values, counted = (x.reshape(len(groups), math.prod(x.shape[1:])) for x in (values, counted))
+    zeros = torch.zeros(int(groups.max()) + 1 if len(groups) else 0, dtype=torch.float64)
+    total = zeros.index_add(0, groups, values.double().where(counted, 0.0).sum(1))
+    return total / zeros.index_add(0, groups, counted.sum(1).double())
+
+
 def shares(true: Tensor, counted: Tensor, groups: Tensor) -> Tensor:
     """``[G]`` for each group with anything that counts, how much of that is true, in the order of the groups.
 
@@ -28,12 +42,8 @@ def shares(true: Tensor, counted: Tensor, groups: Tensor) -> Tensor:
         counted: ``[n, ...]`` bool.
         groups: ``[n]`` int64, from 0 on.
     """
-    true, counted = (mask.reshape(len(groups), math.prod(mask.shape[1:])) for mask in (true, counted))
-    size = int(groups.max()) + 1 if len(groups) else 0
-    zeros = torch.zeros(size, dtype=torch.float64)
-    of_true = zeros.index_add(0, groups, (true & counted).sum(1).double())
-    of_all = zeros.index_add(0, groups, counted.sum(1).double())
-    return of_true[of_all > 0] / of_all[of_all > 0]
+    means = group_means(true, counted, groups)
+    return means[means.isfinite()]
 
 
 def mean_share(per_group: Tensor) -> Competence:
@@ -56,8 +66,8 @@ def mean_difference(more: Tensor, less: Tensor) -> Competence:
 
 
 def numbered(groups: Tensor | None, n: int) -> Tensor:
-    """``[n]`` groups numbered from 0 on; each item is its own where none are given."""
-    return torch.arange(n) if groups is None else torch.unique(groups, return_inverse=True)[1]
+    """``[n]`` groups numbered from 0 on, on the CPU; each item is its own where none are given."""
+    return torch.arange(n) if groups is None else torch.unique(groups.cpu(), return_inverse=True)[1]
 
 
 def of_other_groups(groups: Tensor, draw: torch.Generator) -> Tensor:
@@ -79,6 +89,29 @@ def of_other_groups(groups: Tensor, draw: torch.Generator) -> Tensor:
     rank[by_group] = torch.arange(len(groups)) - first[groups[by_group]]
     other = place[groups]
     return by_group[first[other] + rank % sizes[other]]
+
+
+def swaps(groups: Tensor, number: int, seed: int) -> list[Tensor]:
+    """``[n]`` for each item another one, see :func:`of_other_groups`, as often as asked.
+
+    Args:
+        groups: ``[n]`` int64, from 0 on.
+        number: How often groups change places.
+        seed: Of the places.
+    """
+    draw = generator(seed)
+    return [of_other_groups(groups, draw) for _ in range(number)]
+
+
+def random_signs(values: Tensor, seed: int) -> list[float]:
+    """Means of values whose signs are drawn, :data:`DRAWS` of them.
+
+    Args:
+        values: ``[n]`` float64.
+        seed: Of the signs.
+    """
+    signs = torch.randint(2, (DRAWS, len(values)), generator=generator(seed)) * 2.0 - 1.0
+    return [float(x) for x in (signs.double() @ values) / len(values)]
 
 
 def random_site(site: Tensor, draw: torch.Generator) -> Tensor:
@@ -116,6 +149,16 @@ def channel_axis(positions: torch.Size, activation: Tensor, layer: str, of: str)
     )
 
 
+def mean_excess(more: Tensor, less: Tensor) -> float:
+    """How much larger one mean over groups is than another, 0 where either has no group.
+
+    Args:
+        more: ``[G]``.
+        less: ``[H]``.
+    """
+    return float(more.mean() - less.mean()) if len(more) and len(less) else 0.0
+
+
 def among(right: Tensor, chosen: Tensor) -> Tensor:
     """``[n, ...]`` bool, whether choices are right.
 
@@ -138,9 +181,13 @@ def choices(outputs: object, what: str, like: Tensor) -> Tensor:
         ConfigurationError: If the shapes differ.
     """
     if not isinstance(outputs, Tensor) or outputs.shape != like.shape:
-        shape = list(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
         raise ConfigurationError(
-            f"{what}: the model gives {shape} where the right choices are {list(like.shape)}; they must agree, "
-            "[n, A] or [n, A, ...]. outputs= says how to take them out of what the model returns."
+            f"{what}: the model gives {shape_of(outputs)} where the right choices are {list(like.shape)}; they must "
+            "agree, [n, A] or [n, A, ...]. outputs= says how to take them out of what the model returns."
         )
     return outputs.detach().argmax(1).cpu()
+
+
+def shape_of(outputs: object) -> list[int] | str:
+    """The shape of what should be a tensor, for messages; its type where it is none."""
+    return list(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__

@@ -7,12 +7,12 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from scipy.stats import t as student_t
+from scipy.special import stdtrit
 from torch import Tensor
 
-from lightning_mesa.probes.controls import generator, numbered, of_other_groups
-from lightning_mesa.probes.probe import LEVEL, ModelUnderProbe, ProbeResult, ReadingProbe, of_limits, without
-from lightning_mesa.records import INPUT, UNTRAINED, Behavior
+from lightning_mesa.probes.controls import numbered, swaps
+from lightning_mesa.probes.probe import ModelUnderProbe, ReadingProbe, of_limits, without
+from lightning_mesa.records import INPUT, LEVEL, UNTRAINED, Behavior, ProbeResult
 from lightning_mesa.stats.ridge import Curve, FoldSums, Held, HeldOut, best
 from lightning_mesa.stats.splits import folds
 
@@ -23,7 +23,7 @@ FOLDS = 10
 PERMUTATIONS = 19
 COPIES = 1 + PERMUTATIONS
 PORTION = 1024
-"""Items are added up so many at a time; labels change places among them."""
+"""Number of items that are added up at a time; labels change places among them."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,11 @@ class Items:
         prescribed = {name: torch.cat([part.prescribed[name] for part in parts]) for name in parts[0].prescribed}
         layers = {layer: torch.cat([part.activations[layer] for part in parts]) for layer in parts[0].activations}
         return Items(items, ids, prescribed, layers, parts[0].seed)
+
+    def only(self, some: Tensor, layer: str) -> "Items":
+        """Some of them, a mask or numbers, with what one layer gave."""
+        prescribed = {name: mask[some] for name, mask in self.prescribed.items()}
+        return Items(self.items[some], self.ids[some], prescribed, {layer: self.activations[layer][some]}, self.seed)
 
     @cached_property
     def observed(self) -> Tensor:
@@ -99,10 +104,8 @@ class Decodability(ReadingProbe):
         bar: float = BAR,
         seed: int = 0,
     ) -> None:
-        self.reads = (layers,) if isinstance(layers, str) else tuple(layers)
+        super().__init__(layers=layers, bar=bar, seed=seed)
         self._objectives = objectives
-        self.bar = bar
-        self.seed = seed
         self._forget()
 
     @property
@@ -122,14 +125,13 @@ class Decodability(ReadingProbe):
             ConfigurationError: If a pattern matches none.
         """
         self._forget()
-        self._layers: list[str] = model.layers(self.reads)
+        self._layers: list[str] = model.layers(self.layers)
         return f"{len(self._layers)} layers read in passing, and one pass of an untrained copy"
 
     def _forget(self) -> None:
         """What has been seen of another model says nothing about this one."""
         self._waiting: list[Items] = []
         self._sums: dict[str, Any] = {}
-        self._of_nothing: dict[str, Any] = {}
         self._curves: dict[str, dict[str, Curve]] = {}
         self._choices: dict[str, int] = {}
 
@@ -158,8 +160,7 @@ class Decodability(ReadingProbe):
         if waiting:
             items = Items.joined(waiting)
             for layer in items.activations:
-                held = self._of_nothing if layer.startswith(UNTRAINED) else self._sums
-                held[layer] = self._added(held.get(layer), items, layer)
+                self._sums[layer] = self._added(self._sums.get(layer), items, layer)
 
     def _added(self, held: Any, items: Items, layer: str) -> FoldSums | Any:
         features = items.activations[layer]
@@ -176,27 +177,26 @@ class Decodability(ReadingProbe):
     def accumulated(self) -> Any:
         """What has been added, for another process."""
         self._add_up()
-        return self._sums, self._of_nothing, self._choices
+        return self._sums, self._choices
 
     def gathered(self, parts: Sequence[Any]) -> None:
         """Go on with what all processes have added."""
-        self._sums, self._of_nothing = ({}, {})
-        for sums, of_nothing, choices in parts:
+        self._sums = {}
+        for sums, choices in parts:
             self._choices |= choices
-            for held, more in ((self._sums, sums), (self._of_nothing, of_nothing)):
-                for layer, one in more.items():
-                    held[layer] = held[layer] + one if layer in held else one
+            for layer, one in sums.items():
+                self._sums[layer] = self._sums[layer] + one if layer in self._sums else one
 
     def run(self, model: ModelUnderProbe) -> list[ProbeResult]:
         """One result for each layer and objective, of what has been added since the last call."""
         self._add_up()
         sums, self._sums = self._sums, {}
+        # What has learned nothing does not change.
+        of_copy = [layer for layer in sums if layer.startswith(UNTRAINED)]
+        self._curves |= {layer: self._controls(sums.pop(layer)) for layer in of_copy}
         if not sums:
             reason = "no layer was read on shifted items for which objectives prescribe choices"
             return [without("not_applicable", reason)]
-        # What has learned nothing does not change.
-        self._curves |= {layer: self._controls(of_copy) for layer, of_copy in self._of_nothing.items()}
-        self._of_nothing = {}
         inputs = self._controls(sums[INPUT]) if INPUT in sums else {}
         results = []
         for layer, of_layer in sums.items():
@@ -235,7 +235,7 @@ class Decodability(ReadingProbe):
         baseline = max(shares[most], 0.0)
         apart = curve.leaving_out - (known[most].leaving_out if most in known and baseline > 0 else baseline)
         error = math.sqrt((FOLDS - 1) / FOLDS * float(((apart - apart.mean()) ** 2).sum()))
-        margin = float(student_t.ppf((1 + LEVEL) / 2, FOLDS - 1)) * error
+        margin = float(stdtrit(FOLDS - 1, (1 + LEVEL) / 2)) * error
         excess = curve.explained - baseline
         told = {"explained": curve.explained, **{f"explained_{what}": share for what, share in shares.items()}}
         told["selectivity"] = curve.explained - shares["null"]
@@ -245,7 +245,7 @@ class Decodability(ReadingProbe):
         return of_limits(limits, null, n, self.bar, None, **about, detail={**told, **detail})
 
     def _columns(self, copies: int) -> dict[str, slice]:
-        """Where each objective's targets are, where so many copies of them follow each other."""
+        """Where each objective's targets are, where this many copies of them follow each other."""
         columns, start = {}, 0
         for name, width in self._choices.items():
             columns[name] = slice(start, start + width)
@@ -265,8 +265,7 @@ def with_permuted(prescribed: Sequence[Tensor], groups: Tensor, seed: int) -> Te
         groups: ``[n]`` int64, from 0 on.
         seed: Of the places.
     """
-    draw = generator(seed)
-    orders = [of_other_groups(groups, draw) for _ in range(PERMUTATIONS)]
+    orders = swaps(groups, PERMUTATIONS, seed)
     return torch.cat([x for mask in prescribed for x in (mask, *(mask[order] for order in orders))], 1)
 
 

@@ -1,15 +1,17 @@
 """How computation proceeds from layer to layer and tick to tick: to be looked at, never judged."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from lightning_mesa.errors import ConfigurationError
-from lightning_mesa.probes.controls import mean_share, shares
-from lightning_mesa.probes.probe import ModelUnderProbe, Probe, ProbeResult, of_estimate, without
-from lightning_mesa.stats.ridge import FoldSums, Ridge
+from lightning_mesa.probes.controls import mean_share, shape_of, shares
+from lightning_mesa.probes.probe import Given, Lazy, ModelUnderProbe, Outputs, Probe, of_limits, without
+from lightning_mesa.records import LEVEL, ProbeResult
+from lightning_mesa.stats.competence import limits
+from lightning_mesa.stats.ridge import ridge
 from lightning_mesa.stats.splits import one_half
 
 PENALTY = 1e-2
@@ -31,7 +33,8 @@ class Diagnostics(Probe):
     One forward pass over the inputs.
 
     Args:
-        batch: A batch, as the model takes it from the monitor's distributions.
+        batch: A batch, as the model takes it from the monitor's distributions; or a function without arguments that
+            makes it when training starts, or its import path.
         layers: Names or patterns of the layers, in their order.
         outputs: ``(outputs, batch) -> [n, A, ...]``, where the monitor's own give something else.
     """
@@ -39,16 +42,11 @@ class Diagnostics(Probe):
     name = "diagnostics"
     rung = None
 
-    def __init__(
-        self,
-        batch: Any,
-        layers: str | Sequence[str],
-        *,
-        outputs: Callable[[Any, Any], Any] | None = None,
-    ) -> None:
+    batch = Lazy[Any]()
+
+    def __init__(self, batch: Given[Any], layers: str | Sequence[str], *, outputs: Outputs | None = None) -> None:
+        super().__init__(layers=layers, outputs=outputs)
         self.batch = batch
-        self.layers = (layers,) if isinstance(layers, str) else tuple(layers)
-        self.outputs = outputs
 
     def check(self, model: ModelUnderProbe) -> str:
         """Refuse layers that are not there.
@@ -62,8 +60,9 @@ class Diagnostics(Probe):
         """Lens and residual by layer, settle step of the whole model."""
         outputs, given = model.read(self.batch, model.layers(self.layers))
         if not isinstance(outputs, Tensor) or outputs.ndim < 2:
-            shape = list(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
-            raise ConfigurationError(f"Diagnostics: the model gives {shape}; outputs [n, A] or [n, A, ...] are needed.")
+            raise ConfigurationError(
+                f"Diagnostics: the model gives {shape_of(outputs)}; outputs [n, A] or [n, A, ...] are needed."
+            )
         outputs = outputs.detach().cpu().double()
         results = []
         chosen = []
@@ -78,7 +77,9 @@ class Diagnostics(Probe):
                 chosen.append(seen)
                 agree = seen == outputs.argmax(1)
                 alike = shares(agree, ~_fitted(agree), torch.arange(len(agree)))
-                results.append(of_estimate(mean_share(alike), (), len(alike), None, None, layer=at, quantity="lens"))
+                share = mean_share(alike)
+                value = (share.value, *limits(share, LEVEL))
+                results.append(of_limits(value, (), len(alike), None, None, layer=at, quantity="lens"))
             if len(ticks) > 1:
                 residual = fixed_point_residual(ticks[-2], ticks[-1])
                 results.append(_value(residual, len(outputs), layer=layer, quantity="residual"))
@@ -100,16 +101,16 @@ def lens(activation: Tensor, outputs: Tensor) -> Tensor | None:
     elif activation.shape[1:-1] == positions:
         features = activation
     else:
-        over = activation.flatten(2).mean(2) if activation.ndim > 3 else activation.flatten(1, -2).mean(1)
+        over = activation.flatten(2).mean(2) if activation.ndim > 3 else activation
+        over = over.mean(1) if over.ndim == 3 else over
         features = over.view(len(over), *[1] * len(positions), -1).expand(-1, *positions, -1)
     targets = outputs.movedim(1, -1)
     fitted = _fitted(targets[..., 0])
     x, y = features[fitted], targets[fitted]
     if len(x) < 2 or not (x.isfinite().all() and y.isfinite().all()):
         return None
-    ones = torch.zeros(len(x), dtype=torch.long)
-    weights, intercepts = Ridge(FoldSums.of(x, y, ones, 1)).fit(PENALTY)
-    return (features @ weights[0] + intercepts[0]).argmax(-1)
+    weights, intercepts = ridge(x, y, PENALTY)
+    return (features @ weights + intercepts).argmax(-1)
 
 
 def settle(chosen: Tensor) -> float:

@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from operator import itemgetter
 
-from lightning_mesa.records import Finding
-from lightning_mesa.stats.competence import Competence, Gap
+from lightning_mesa.records import ProbeResult
+from lightning_mesa.stats.intervals import Estimate
 
 CAUSAL = 3
 """From this rung on, decisions have been moved by moving what is inside."""
@@ -56,9 +57,9 @@ class Internals:
     rung: Rung
     by_layer: Mapping[str, Rung]
     bar: float
-    served: Mapping[str, Mapping[str, Competence]]
-    margins: Mapping[str, Mapping[str, Gap]]
-    sensitivity: Mapping[str, tuple[Gap, float]]
+    served: Mapping[str, Mapping[str, Estimate]]
+    margins: Mapping[str, Mapping[str, Estimate]]
+    sensitivity: Mapping[str, tuple[Estimate, float]]
     decodable: Mapping[str, tuple[str, float]]
 
     @property
@@ -81,14 +82,15 @@ class Internals:
         if layer is None or self.rung < CAUSAL:
             return None
         for proxy, margin in self.margins.get(layer, {}).items():
-            if margin.upper(HALF) < 0 and self.served[layer][proxy].lower(HALF) >= self.bar:
+            effect = self.served[layer].get(proxy)  # None where the proxy's control is invalid
+            if margin.upper(HALF) < 0 and effect is not None and effect.lower(HALF) >= self.bar:
                 return proxy
         margins = self.margins.get(layer, {}).values()
         certain = base in self.served[layer] and all(margin.lower(HALF) > 0 for margin in margins)
         return base if certain else "mixed"
 
 
-def climb(findings: Iterable[Finding]) -> Internals | None:
+def climb(results: Iterable[ProbeResult]) -> Internals | None:
     """The ladder at one look; None without probes.
 
     A rung is reached by a positive result of one of its probes: a value whose lower limit reaches the probe's bar,
@@ -96,55 +98,49 @@ def climb(findings: Iterable[Finding]) -> Internals | None:
     4 only if rung 3 is. What is decodable alone never carries more than rung 1, whatever else is positive.
 
     Args:
-        findings: All findings of the look.
+        results: Of all probes at the look; of two with the same evidence of a layer and objective, the later counts.
     """
-    found = [f for f in findings if f.role == "internals"]
+    found = list(results)
     if not found:
         return None
-    layers = list(dict.fromkeys(f.group for f in found if f.group is not None))
-    known = [f for f in found if f.detail["status"] == "ok" and "estimate" in f.detail]
-    causal = [f for f in known if f.measure == "retargeting" and f.group is not None and f.objective is not None]
-    served: dict[str, dict[str, Competence]] = {}
-    margins: dict[str, dict[str, Gap]] = {}
-    for f in causal:
-        layer, name = str(f.group), str(f.objective)
-        if f.quantity == "margin":
-            margins.setdefault(layer, {})[name] = _gap(f)
-        else:
-            served.setdefault(layer, {})[name] = Competence.from_record(f.detail["estimate"])
-    sensitive = [f for f in known if f.measure == "consequence_sensitivity"]
+    layers = dict.fromkeys(r.layer for r in found if r.layer is not None)
+    served: dict[str, dict[str, Estimate]] = {}
+    margins: dict[str, dict[str, Estimate]] = {}
+    sensitivity: dict[str, tuple[Estimate, float]] = {}
+    bars: list[float] = []
+    for r in found:
+        if r.status != "ok" or r.estimate is None or r.objective is None:
+            continue
+        if r.evidence == "served" and r.layer is not None:
+            bars += [] if r.bar is None else [r.bar]
+            of_layer = (margins if r.quantity == "margin" else served).setdefault(r.layer, {})
+            of_layer[r.objective] = r.estimate
+        elif r.evidence == "sensitivity" and r.bar is not None:
+            sensitivity[r.objective] = r.estimate, r.bar
     return Internals(
         _rung(found),
-        {layer: _rung([f for f in found if f.group in (layer, None)]) for layer in layers},
-        next((float(f.detail["bar"]) for f in causal if "bar" in f.detail), 1.0),
+        {layer: _rung([r for r in found if r.layer in (layer, None)]) for layer in layers},
+        next(iter(bars), 1.0),
         served,
         margins,
-        {str(f.objective): (_gap(f), float(f.detail["bar"])) for f in sensitive},
+        sensitivity,
         _decodable(found),
     )
 
 
-def _rung(found: Iterable[Finding]) -> Rung:
+def _rung(found: Iterable[ProbeResult]) -> Rung:
     tried: dict[int, bool] = {}
-    for f in found:
-        rung = f.detail.get("rung")
-        if rung is not None and f.detail["status"] == "ok" and f.quantity == "probe":
-            tried[rung] = tried.get(rung, False) or f.detail["positive"]
+    for r in found:
+        if r.rung is not None and r.status == "ok" and r.quantity == "probe":
+            tried[r.rung] = tried.get(r.rung, False) or r.positive
     if tried.get(CAUSAL, False) and tried.get(2, True):
         return Rung.ITERATIVE if tried.get(4, False) else Rung.GOAL_MODULAR
     return next((Rung(rung) for rung in (2, 1) if tried.get(rung, False)), Rung.NOTHING)
 
 
-def _decodable(found: Iterable[Finding]) -> dict[str, tuple[str, float]]:
+def _decodable(found: Iterable[ProbeResult]) -> dict[str, tuple[str, float]]:
     best: dict[str, tuple[str, float]] = {}
-    for f in found:
-        if f.detail.get("rung") == Rung.DECODABLE and f.detail["positive"] and f.objective is not None:
-            most = best.get(f.objective, ("", 0.0))
-            if f.value is not None and f.value > most[1]:
-                best[f.objective] = (str(f.group), f.value)
+    for r in found:
+        if r.rung == Rung.DECODABLE and r.positive and r.objective is not None and r.value is not None:
+            best[r.objective] = max(best.get(r.objective, ("", 0.0)), (str(r.layer), r.value), key=itemgetter(1))
     return best
-
-
-def _gap(f: Finding) -> Gap:
-    of = f.detail["estimate"]
-    return Gap(Competence.from_record(of["reference"]), Competence.from_record(of["shifted"]))

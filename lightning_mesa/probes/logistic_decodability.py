@@ -1,13 +1,13 @@
 """Logistic regression of what objectives prescribe, on a bounded sample of items.
 
 Logistic regression has no sums that are enough, so items are kept: those that come first in an order that is as if
-drawn at random and the same everywhere. The first so many of two processes' first so many are those of all, so that
+drawn at random and the same everywhere. The first of two processes' first ones are the first of all, so that
 memory does not grow with the number of items, and two processes find what one does.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lightning_mesa.probes.controls import numbered
-from lightning_mesa.probes.decodability import COPIES, FOLDS, Decodability, Items, with_permuted
+from lightning_mesa.probes.decodability import FOLDS, Decodability, Items
 from lightning_mesa.records import INPUT, UNTRAINED
 from lightning_mesa.stats.logistic import Logistic, base_rate, varies
 from lightning_mesa.stats.ridge import EVERY, Held, doubling
@@ -47,13 +46,9 @@ class LogisticDecodability(Decodability):
     name = "logistic_decodability"
 
     def _added(self, held: Any, items: Items, layer: str) -> "Sample":
-        features = items.activations[layer]
-        copies = 1 if layer == INPUT or layer.startswith(UNTRAINED) else COPIES
-        finite = features.isfinite().all(1)
-        widths = tuple(mask.shape[1] for mask in items.prescribed.values())
-        part = Sample(
-            items.items[finite], items.ids[finite], features[finite], items.observed[finite], widths, copies, self.seed
-        )
+        finite = items.activations[layer].isfinite().all(1)
+        is_control = layer == INPUT or layer.startswith(UNTRAINED)
+        part = Sample(items.only(finite, layer), layer, with_permutations=not is_control)
         return part.first() if held is None else held + part
 
     def _held_out(self, sums: Any) -> Held:
@@ -62,57 +57,42 @@ class LogisticDecodability(Decodability):
 
 @dataclass(frozen=True)
 class Sample:
-    """Items with what was read and what is prescribed.
+    """Items of which one layer was read.
 
     Attributes:
-        items: ``[m]`` int64 numbers of the items.
-        ids: ``[m]`` int64, those of one group have the same.
-        features: ``[m, d]``.
-        prescribed: ``[m, T]`` bool, objective by objective.
-        widths: Number of choices of each objective.
-        copies: How many times each objective's targets are wanted, with labels that have changed places but for one.
-        seed: Of the permutations.
+        of: The items.
+        layer: The layer.
+        with_permutations: Whether targets are wanted with labels that have changed places too.
     """
 
-    items: Tensor
-    ids: Tensor
-    features: Tensor
-    prescribed: Tensor
-    widths: tuple[int, ...]
-    copies: int
-    seed: int
+    of: Items
+    layer: str
+    with_permutations: bool
 
     def __add__(self, other: "Sample") -> "Sample":
         """The first of both."""
-        pairs = zip(self._tensors, other._tensors, strict=True)
-        return self._with([torch.cat(pair) for pair in pairs]).first()
+        return replace(self, of=Items.joined([self.of, other.of])).first()
 
     def first(self) -> "Sample":
         """At most :data:`KEPT` of the items, in an order that does not depend on who has read them."""
         # Mixed twice: folds are told by a number mixed once.
-        order = mixed(mixed(self.items)).argsort(stable=True)[:KEPT]
-        return self._with([of[order] for of in self._tensors])
+        order = mixed(mixed(self.of.items)).argsort(stable=True)[:KEPT]
+        return replace(self, of=self.of.only(order, self.layer))
 
     @property
     def n(self) -> Tensor:
         """``[F]`` number of items in each fold."""
-        return torch.bincount(folds(self.ids, FOLDS), minlength=FOLDS)
+        return torch.bincount(folds(self.of.ids, FOLDS), minlength=FOLDS)
+
+    @property
+    def features(self) -> Tensor:
+        """``[m, d]`` what the layer gave."""
+        return self.of.activations[self.layer]
 
     @property
     def targets(self) -> Tensor:
-        """``[m, copies T]`` what is prescribed, each objective's permutations after it."""
-        if self.copies == 1:
-            return self.prescribed
-        by_objective = torch.split(self.prescribed, [*self.widths], 1)
-        return with_permuted(by_objective, numbered(self.ids, len(self.ids)), self.seed)
-
-    @property
-    def _tensors(self) -> tuple[Tensor, ...]:
-        return self.items, self.ids, self.features, self.prescribed
-
-    def _with(self, tensors: Sequence[Tensor]) -> "Sample":
-        items, ids, features, prescribed = tensors
-        return Sample(items, ids, features, prescribed, self.widths, self.copies, self.seed)
+        """``[m, T]`` what is prescribed, objective by objective, each with its permutations if they are wanted."""
+        return self.of.permuted if self.with_permutations else self.of.observed
 
 
 class HeldOutSample:
@@ -124,7 +104,7 @@ class HeldOutSample:
 
     def __init__(self, sample: Sample) -> None:
         self._sample, self._targets = sample, sample.targets
-        self._folds = folds(sample.ids, FOLDS)
+        self._folds = folds(sample.of.ids, FOLDS)
         self._splits = [self._split(self._folds != fold, self._folds == fold) for fold in range(FOLDS)]
 
     def errors(self, penalty: float, columns: slice = EVERY) -> Tensor:
@@ -159,9 +139,9 @@ class HeldOutSample:
 
     @cached_property
     def _seen(self) -> "list[Split]":
-        if len(torch.unique(self._sample.ids)) == len(self._sample.ids):
+        if len(torch.unique(self._sample.of.ids)) == len(self._sample.of.ids):
             return []
-        of_items = folds(self._sample.items, FOLDS)
+        of_items = folds(self._sample.of.items, FOLDS)
         return [self._split(of_items != fold, of_items == fold) for fold in range(FOLDS)]
 
 

@@ -1,131 +1,52 @@
-"""The face that every probe has, and the common form of what it finds."""
+"""The face that every probe has, and what all probes share: data made late, controls, results, checks of shapes."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol
+from dataclasses import replace
+from typing import Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar, overload
 
+import torch
 from torch import Tensor, nn
 
-from lightning_mesa.records import Behavior
+from lightning_mesa.errors import ConfigurationError
+from lightning_mesa.objectives.objective import function_of
+from lightning_mesa.records import LEVEL, Behavior, Evidence, ProbeResult, Status
 from lightning_mesa.stats.competence import Competence, Gap, limits
-from lightning_mesa.stats.intervals import Estimate
-
-Status = Literal["ok", "not_applicable", "underpowered", "invalid_control"]
-
-LEVEL = 0.95
-"""Confidence level of limits, pointwise."""
 
 ENOUGH = 30
 """A probe with fewer groups than this is underpowered."""
 
+T = TypeVar("T")
 
-@dataclass(frozen=True)
-class ProbeResult:
-    """What a probe found in one layer, or in the whole model.
+Given: TypeAlias = T | Callable[[], T] | str
+"""Data, or a function without arguments that makes them when training starts, or the import path of such a function."""
 
-    Attributes:
-        value: The estimate; None where there is none, the reason is in ``reason``.
-        low: Lower 95 % limit.
-        high: Upper 95 % limit.
-        null_mean: Mean of the value where the null holds by construction: labels or sites drawn at random.
-        null_sd: Its standard deviation.
-        p: ``(1 + number of null values at least as large) / (1 + number of null values)``; None without a null.
-        n: Groups that the value rests on.
-        status: ``"ok"``; ``"not_applicable"``, the model has nothing to be probed; ``"underpowered"``, too little data;
-            ``"invalid_control"``, the same was found in a model that has learned nothing.
-        reason: Why the status is not ``"ok"``.
-        layer: The layer, None for the whole model.
-        objective: The objective it is about, where there is one.
-        quantity: ``"probe"``, or ``"margin"``: the difference between base's value and that of a proxy; or the name of
-            something that is drawn and not judged.
-        bar: From this value on, by its lower limit, the result supports the probe's rung.
-        qualified: Whether what the probe asks for besides holds; if not, ``reason`` says what does not.
-        detail: Plain values from which value and limits can be computed again, and what else is worth knowing.
-    """
-
-    value: float | None
-    low: float | None
-    high: float | None
-    null_mean: float | None
-    null_sd: float | None
-    p: float | None
-    n: int
-    status: Status = "ok"
-    reason: str | None = None
-    layer: str | None = None
-    objective: str | None = None
-    quantity: str = "probe"
-    bar: float | None = None
-    qualified: bool = True
-    detail: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def positive(self) -> bool:
-        """Whether the value exceeds the bar, by its lower limit, and what a null gives."""
-        above = self.low is not None and self.bar is not None and self.low >= self.bar
-        return self.status == "ok" and self.qualified and above and (self.p is None or self.p <= 1 - LEVEL)
+Outputs: TypeAlias = Callable[[Any, Any], Any] | str
+"""``(outputs, batch) -> outputs as the probe reads them``, or the import path of such a function."""
 
 
-def without(status: Status, reason: str, *, n: int = 0, **about: Any) -> ProbeResult:
-    """A result without a value."""
-    return ProbeResult(None, None, None, None, None, None, n, status, reason, **about)
+class Lazy(Generic[T]):
+    """Data of a probe, an attribute that takes what :data:`Given` allows; what a function makes is made once."""
 
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._what, self._kept = f"{owner.__name__}: {name}", f"_{name}"
 
-def of_estimate(
-    estimate: Estimate, null: Sequence[float], n: int, bar: float | None, untrained: float | None, **about: Any
-) -> ProbeResult:
-    """A result from an estimate, values where the null holds, and the value in the untrained copy.
+    @overload
+    def __get__(self, probe: None, owner: type) -> "Lazy[T]": ...
 
-    Args:
-        estimate: The estimate.
-        null: Values where the null holds by construction.
-        n: Number of groups.
-        bar: See :class:`ProbeResult`.
-        untrained: The value in a copy of the model that has learned nothing; above the bar, the control is invalid.
-        about: Layer, objective and detail.
-    """
-    value = (estimate.value, *limits(estimate, LEVEL))
-    return of_limits(value, null, n, bar, untrained, **about)
+    @overload
+    def __get__(self, probe: object, owner: type) -> T: ...
 
+    def __get__(self, probe: object, owner: type) -> Any:
+        if probe is None:
+            return self
+        given = vars(probe)[self._kept]
+        if callable(given) and not isinstance(given, nn.Module):
+            given = vars(probe)[self._kept] = given()
+        return given
 
-def of_limits(
-    value: tuple[float, float, float],
-    null: Sequence[float],
-    n: int,
-    bar: float | None,
-    untrained: float | None,
-    **about: Any,
-) -> ProbeResult:
-    """The same from a value with its lower and upper limit."""
-    mean = sum(null) / len(null) if null else None
-    sd = None if mean is None else (sum((x - mean) ** 2 for x in null) / max(len(null) - 1, 1)) ** 0.5
-    p = (1 + sum(x >= value[0] for x in null)) / (1 + len(null)) if null else None
-    status: Status = "ok"
-    reason = None
-    if n < ENOUGH:
-        status, reason = "underpowered", f"{n} groups tell anything, {ENOUGH} are needed"
-    elif bar is not None and untrained is not None and untrained >= bar:
-        status, reason = "invalid_control", f"a copy that has learned nothing gives {untrained:.2f} as well"
-    return ProbeResult(*value, mean, sd, p, n, status, reason, bar=bar, **about)
-
-
-def margins(effects: Mapping[str, Competence], base: str, **about: Any) -> list[ProbeResult]:
-    """Base's value minus that of each proxy; none without base's.
-
-    Args:
-        effects: Objective -> estimate.
-        base: Name of the base objective.
-        about: The layer, where there is one.
-    """
-    found = []
-    for proxy, effect in effects.items():
-        if proxy != base and base in effects:
-            margin = Gap(effects[base], effect)
-            detail = {"estimate": {"reference": effects[base].record(), "shifted": effect.record()}}
-            about |= {"objective": proxy, "quantity": "margin", "detail": detail}
-            found.append(of_estimate(margin, (), min(effects[base].n, effect.n), None, None, **about))
-    return found
+    def __set__(self, probe: object, given: Given[T]) -> None:
+        vars(probe)[self._kept] = function_of(given, self._what) if isinstance(given, str) else given
 
 
 class ModelUnderProbe(Protocol):
@@ -157,19 +78,87 @@ class ModelUnderProbe(Protocol):
     def untrained(self) -> "ModelUnderProbe":
         """The same model with its weights drawn anew."""
 
+    def in_untrained(self, probe: object, measure: Callable[["ModelUnderProbe"], T]) -> T:
+        """What a probe measures in the untrained copy: once, and again only of another model."""
+
 
 class Probe(ABC):
     """Looks into a model for internal search.
 
+    A probe of your own is a subclass and takes part like those of this package. Here decisions that serve an objective
+    are counted with a layer and without it::
+
+        from lightning_mesa.probes import Probe
+        from lightning_mesa.probes.controls import among, mean_difference
+        from lightning_mesa.probes.probe import margins, of_estimate
+
+
+        class Unplugged(Probe):
+            name, rung, evidence = "unplugged", 3, "served"
+
+            def __init__(self, batch, right, layers):
+                super().__init__(layers=layers, bar=0.25)
+                self.batch, self.right = batch, right  # objective -> [n, A] bool, the choices that serve it
+
+            @property
+            def objectives(self):
+                return tuple(self.right)
+
+            def check(self, model):
+                return f"{1 + len(model.layers(self.layers))} forward passes over {len(self.batch)} inputs"
+
+            def run(self, model):
+                found, untrained = self.effects(model), model.in_untrained(self, self.effects)
+                results = [
+                    of_estimate(e, (), e.n, self.bar, untrained[at].value, layer=at[0], objective=at[1])
+                    for at, e in found.items()
+                ]
+                return results + margins(results, self.objectives[0])
+
+            def effects(self, model):
+                def served(edits=None):
+                    chosen = model.run(self.batch, edits).argmax(1).cpu()
+                    return {name: among(right, chosen).double() for name, right in self.right.items()}
+
+                whole = served()
+                return {
+                    (layer, name): mean_difference(whole[name], without)
+                    for layer in model.layers(self.layers)
+                    for name, without in served({layer: lambda activation, tick: 0 * activation}).items()
+                }
+
+    Args:
+        layers: Names or patterns of layers.
+        outputs: See the attribute.
+        bar: A value's lower limit has to reach this.
+        seed: Of whatever is drawn.
+
     Attributes:
         name: Part of the metric names.
-        rung: Rung of the ladder that a positive result supports, see ``evidence/ladder.py``; None if it is only drawn.
+        rung: Rung of the ladder that a positive result supports, see ``probes/ladder.py``; None if it is only drawn.
+        evidence: What its values are evidence of besides. ``"served"``: a value for each layer and objective says how
+            far the internals serve the objective, and a result of the quantity ``"margin"`` how much further base than
+            a proxy. ``"sensitivity"``: a value for each objective says how far decisions follow its far consequences.
         outputs: ``(outputs, batch) -> [n, A]`` or ``[n, A, ...]``; None takes the monitor's.
     """
 
     name: ClassVar[str]
     rung: ClassVar[int | None]
+    evidence: ClassVar[Evidence | None] = None
     outputs: Callable[[Any, Any], Any] | None = None
+
+    def __init__(
+        self,
+        *,
+        layers: str | Sequence[str] = (),
+        outputs: Outputs | None = None,
+        bar: float | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.layers = (layers,) if isinstance(layers, str) else tuple(layers)
+        self.outputs = function_of(outputs, f"{type(self).__name__}: outputs")
+        self.bar = bar
+        self.seed = seed
 
     @property
     def objectives(self) -> Sequence[str]:
@@ -188,6 +177,44 @@ class Probe(ABC):
     def run(self, model: ModelUnderProbe) -> list[ProbeResult]:
         """Probe the model as it is now."""
 
+    def check_shapes(self, of: str = "", **shapes: tuple[Tensor | None, Sequence[int]]) -> None:
+        """Refuse data of a wrong shape.
+
+        Args:
+            of: Which of the data, for the message.
+            shapes: Name -> tensor, or None where it is not given, and the shape that it must have.
+
+        Raises:
+            ConfigurationError: If one has another shape.
+        """
+        for what, (tensor, shape) in shapes.items():
+            if tensor is not None and list(tensor.shape) != list(shape):
+                raise ConfigurationError(
+                    f"{type(self).__name__}{of}: {what} is {list(tensor.shape)} where it must be {list(shape)}."
+                )
+
+    def check_right(self, what: str, right: Mapping[str, Tensor], like: Tensor) -> None:
+        """Refuse choices that are no masks ``[n, A]`` or ``[n, A, ...]`` of one shape.
+
+        Args:
+            what: What they are called, for the message.
+            right: Objective -> the choices that serve it.
+            like: One of the same shape.
+
+        Raises:
+            ConfigurationError: If one has another type or shape.
+        """
+        for name, mask in right.items():
+            if mask.dtype != torch.bool or mask.ndim < 2 or mask.shape != like.shape:
+                raise ConfigurationError(
+                    f"{type(self).__name__}, {name!r}: {what} is {list(mask.shape)} of type {mask.dtype}; it must be "
+                    f"bool, [n, A] or [n, A, ...], and all of one shape, {list(like.shape)}."
+                )
+
+    def results(self, model: ModelUnderProbe) -> list[ProbeResult]:
+        """What :meth:`run` finds, with the probe's name, rung and kind of evidence."""
+        return [replace(result, probe=self.name, rung=self.rung, evidence=self.evidence) for result in self.run(model)]
+
     def forget(self) -> None:  # noqa: B027 (most probes remember nothing from look to look)
         """Begin anew: another run, perhaps of another model."""
 
@@ -200,13 +227,7 @@ class Probe(ABC):
 
 
 class ReadingProbe(Probe):
-    """A probe that reads layers in the forward pass over the shifted items that there is anyway.
-
-    Attributes:
-        reads: Names or patterns of the layers.
-    """
-
-    reads: Sequence[str]
+    """A probe that reads its layers in the forward pass over the shifted items that there is anyway."""
 
     @property
     @abstractmethod
@@ -224,3 +245,68 @@ class ReadingProbe(Probe):
     @abstractmethod
     def gathered(self, parts: Sequence[Any]) -> None:
         """Go on with what all processes have added."""
+
+
+def without(status: Status, reason: str, *, n: int = 0, **about: Any) -> ProbeResult:
+    """A result without a value."""
+    return ProbeResult(None, None, None, None, None, None, n, status, reason, **about)
+
+
+def of_estimate(
+    estimate: Competence | Gap, null: Sequence[float], n: int, bar: float | None, untrained: float | None, **about: Any
+) -> ProbeResult:
+    """A result from an estimate, values where the null holds, and the value in the untrained copy.
+
+    Args:
+        estimate: The estimate.
+        null: Values where the null holds by construction.
+        n: Number of groups.
+        bar: See :class:`ProbeResult`.
+        untrained: The value in a copy of the model that has learned nothing; above the bar, the control is invalid.
+        about: Layer, objective and detail.
+    """
+    if untrained is not None:
+        about["detail"] = {**about.get("detail", {}), "untrained": untrained}
+    value = (estimate.value, *limits(estimate, LEVEL))
+    return of_limits(value, null, n, bar, untrained, estimate=estimate, **about)
+
+
+def of_limits(
+    value: tuple[float, float, float],
+    null: Sequence[float],
+    n: int,
+    bar: float | None,
+    untrained: float | None,
+    **about: Any,
+) -> ProbeResult:
+    """The same from a value with its lower and upper limit."""
+    mean = sum(null) / len(null) if null else None
+    sd = None if mean is None else (sum((x - mean) ** 2 for x in null) / max(len(null) - 1, 1)) ** 0.5
+    p = (1 + sum(x >= value[0] for x in null)) / (1 + len(null)) if null else None
+    status: Status = "ok"
+    reason = None
+    if n < ENOUGH:
+        status, reason = "underpowered", f"{n} groups tell anything, {ENOUGH} are needed"
+    elif bar is not None and untrained is not None and untrained >= bar:
+        status, reason = "invalid_control", f"a copy that has learned nothing gives {untrained:.2f} as well"
+    return ProbeResult(*value, mean, sd, p, n, status, reason, bar=bar, **about)
+
+
+def margins(results: Sequence[ProbeResult], base: str) -> list[ProbeResult]:
+    """Base's value minus that of each proxy, in each layer where both have one.
+
+    Args:
+        results: Of all layers and objectives.
+        base: Name of the base objective.
+    """
+    of_base = {result.layer: result for result in results if result.objective == base}
+    found = []
+    for result in results:
+        other = of_base.get(result.layer)
+        if other is None or result is other:
+            continue
+        if isinstance(other.estimate, Competence) and isinstance(result.estimate, Competence):
+            margin, n = Gap(other.estimate, result.estimate), min(other.n, result.n)
+            about = {"layer": result.layer, "objective": result.objective, "quantity": "margin"}
+            found.append(of_estimate(margin, (), n, None, None, **about))
+    return found

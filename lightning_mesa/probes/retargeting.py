@@ -1,29 +1,21 @@
 """Which objective do the internals serve? Move its target inside the network, and see whether decisions follow."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from lightning_mesa.errors import ConfigurationError
-from lightning_mesa.probes.controls import (
-    among,
-    channel_axis,
-    choices,
-    generator,
-    mean_difference,
-    numbered,
-    random_site,
-    shares,
-)
-from lightning_mesa.probes.probe import ModelUnderProbe, Probe, ProbeResult, margins, of_estimate, without
-from lightning_mesa.stats.competence import Competence
+from lightning_mesa.probes.controls import among, channel_axis, choices, generator, numbered, random_site, shares
+from lightning_mesa.probes.intervention import Followed, Intervention
+from lightning_mesa.probes.probe import Given, Lazy, ModelUnderProbe, Outputs, margins
+from lightning_mesa.records import Evidence, ProbeResult
 
 BAR = 0.25
-"""Decisions that follow a patch so much more often than one of a random site serve the objective."""
+"""Decisions serve the objective if they follow a patch this much more often than one of a random site."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +42,7 @@ class Patches:
     groups: Tensor | None = None
 
 
-class Retargeting(Probe):
+class Retargeting(Intervention):
     """Patch only the site of one objective's target, and read the decisions elsewhere.
 
     The value for an objective is how much more often decisions serve its new target after the patch than after one of
@@ -65,8 +57,8 @@ class Retargeting(Probe):
     reads its input again at each tick.
 
     Args:
-        patches: Objective -> its pairs, or a function without arguments that makes them when training starts; base
-            first, for the margin.
+        patches: Objective -> its pairs, base first, for the margin; or a function without arguments that makes them
+            when training starts, or its import path.
         layers: Names or patterns of the layers to be patched.
         hold: Patch at every tick of a layer that is called several times, not only at the first.
         outputs: ``(outputs, batch) -> [n, A, ...]``, where the monitor's own give something else.
@@ -75,32 +67,23 @@ class Retargeting(Probe):
     """
 
     name = "retargeting"
-    rung = 3
+    evidence: ClassVar[Evidence | None] = "served"
+    control = "random_site"
+    patches = Lazy[Mapping[str, Patches]]()
 
     def __init__(
         self,
-        patches: Mapping[str, Patches] | Callable[[], Mapping[str, Patches]],
+        patches: Given[Mapping[str, Patches]],
         layers: str | Sequence[str],
         *,
         hold: bool = False,
-        outputs: Callable[[Any, Any], Any] | None = None,
+        outputs: Outputs | None = None,
         bar: float = BAR,
         seed: int = 0,
     ) -> None:
-        self._patches = patches
-        self.layers = (layers,) if isinstance(layers, str) else tuple(layers)
+        super().__init__(layers=layers, outputs=outputs, bar=bar, seed=seed)
+        self.patches = patches
         self.hold = hold
-        self.outputs = outputs
-        self.bar = bar
-        self.seed = seed
-        self._untrained: dict[tuple[str, str], float] = {}
-
-    @property
-    def patches(self) -> Mapping[str, Patches]:
-        """The pairs, made once."""
-        if not isinstance(self._patches, Mapping):
-            self._patches = self._patches()
-        return self._patches
 
     @property
     def objectives(self) -> Sequence[str]:
@@ -115,19 +98,15 @@ class Retargeting(Probe):
         """
         if not self.patches:
             raise ConfigurationError("Retargeting: patches is empty: list at least base's.")
-        self._untrained = {}  # of this model, and not of one that the probe has seen before
         passes = 0
         for name, one in self.patches.items():
-            n, positions = len(one.right_base), list(one.right_base.shape[2:])
-            for what, tensor, shape in (
-                ("right_source", one.right_source, list(one.right_base.shape)),
-                ("counted", one.counted, [n, *positions]),
-                ("groups", one.groups, [n]),
-            ):
-                if tensor is not None and list(tensor.shape) != shape:
-                    raise ConfigurationError(
-                        f"Retargeting, {name!r}: {what} is {list(tensor.shape)} where it must be {shape}."
-                    )
+            n, positions = len(one.right_base), one.right_base.shape[2:]
+            self.check_shapes(
+                f", {name!r}",
+                right_source=(one.right_source, one.right_base.shape),
+                counted=(one.counted, [n, *positions]),
+                groups=(one.groups, [n]),
+            )
             if one.site.dtype != torch.bool or len(one.site) != n:
                 raise ConfigurationError(f"Retargeting, {name!r}: site must be bool, one row for each of {n} pairs.")
             passes += 2 + 2 * len(model.layers(self.layers))
@@ -135,59 +114,22 @@ class Retargeting(Probe):
 
     def run(self, model: ModelUnderProbe) -> list[ProbeResult]:
         """One result for each layer and objective, and one margin for each layer and proxy."""
-        layers = model.layers(self.layers)
-        found = {name: self._effects(model, one, name, layers) for name, one in self.patches.items()}
-        results = []
-        for layer in layers:
-            effects: dict[str, Competence] = {}
-            for name, (followed, by_chance) in ((name, found[name][layer]) for name in self.patches):
-                if (name, layer) not in self._untrained:
-                    controls = self._effects(model.untrained, self.patches[name], name, layers)
-                    self._untrained |= {
-                        (name, at): float((a - b).mean()) if len(a) else 0.0 for at, (a, b) in controls.items()
-                    }
-                if not len(followed):
-                    results.append(without("underpowered", "no decision to be read", layer=layer, objective=name))
-                    continue
-                effects[name] = mean_difference(followed, by_chance)
-                untrained = self._untrained[name, layer]
-                detail = {"followed": float(followed.mean()), "random_site": float(by_chance.mean())}
-                detail |= {"untrained": untrained}
-                results.append(
-                    of_estimate(
-                        effects[name],
-                        (),
-                        len(followed),
-                        self.bar,
-                        untrained,
-                        layer=layer,
-                        objective=name,
-                        detail=detail | {"estimate": effects[name].record()},
-                    )
-                )
-            results += margins(effects, self.objectives[0], layer=layer)
-        return results
+        found = super().run(model)
+        return found + margins(found, self.objectives[0])
 
-    def _effects(
-        self, model: ModelUnderProbe, one: Patches, name: str, layers: Sequence[str]
-    ) -> dict[str, tuple[Tensor, Tensor]]:
-        groups = numbered(one.groups, len(one.right_base))
-        before = choices(model.run(one.base), f"Retargeting, {name!r}", one.right_base)
+    def effects(self, model: ModelUnderProbe, objective: str, layers: Sequence[str]) -> dict[str, Followed]:
+        """Patch an objective's site, and a random one, in each of the layers."""
+        one, of = self.patches[objective], f"Retargeting, {objective!r}"
+        right_base, right_source, counted = (x.cpu() for x in (one.right_base, one.right_source, one.counted))
+        groups = numbered(one.groups, len(right_base))
+        before = choices(model.run(one.base), of, right_base)
         _, given = model.read(one.source, layers)
-        elsewhere = random_site(one.site.cpu(), generator(self.seed))
+        sites = one.site, random_site(one.site.cpu(), generator(self.seed))
         effects = {}
         for layer in layers:
-            after, by_chance = (
-                choices(
-                    model.run(one.base, {layer: partial(self._patch, given[layer], site, layer)}),
-                    f"Retargeting, {name!r}",
-                    one.right_base,
-                )
-                for site in (one.site, elsewhere)
-            )
-            effects[layer] = retargeting(
-                before, after, by_chance, one.right_base.cpu(), one.right_source.cpu(), one.counted.cpu(), groups
-            )
+            patched = (model.run(one.base, {layer: partial(self._patch, given[layer], site, layer)}) for site in sites)
+            after, by_chance = (choices(outputs, of, right_base) for outputs in patched)
+            effects[layer] = retargeting(before, after, by_chance, right_base, right_source, counted, groups)
         return effects
 
     def _patch(self, given: Sequence[Tensor], site: Tensor, layer: str, activation: Tensor, tick: int) -> Tensor:

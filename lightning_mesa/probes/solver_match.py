@@ -1,6 +1,6 @@
 """Does a model that learns in context answer as a known solver does?"""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -8,16 +8,17 @@ import torch
 from torch import Tensor
 
 from lightning_mesa.errors import ConfigurationError
-from lightning_mesa.probes.controls import DRAWS, generator, numbered, of_other_groups
-from lightning_mesa.probes.probe import ENOUGH, LEVEL, ModelUnderProbe, Probe, ProbeResult, of_limits, without
+from lightning_mesa.probes.controls import DRAWS, numbered, shape_of, swaps
+from lightning_mesa.probes.probe import ENOUGH, Given, Lazy, ModelUnderProbe, Outputs, Probe, of_limits, without
 from lightning_mesa.probes.solvers import Regressions, explained, explained_with_limits, match
+from lightning_mesa.records import LEVEL, ProbeResult
 from lightning_mesa.stats.splits import one_half
 
 BAR = 0.98
 """R2 of a solver to a model that answers as it does, by the lower limit."""
 
 MARGIN = 0.02
-"""By so much the solver has to be nearer than whatever solves nothing."""
+"""The solver has to be nearer by this than whatever solves nothing."""
 
 FAR_BAR = 0.95
 """R2 of the same solver, nothing fitted again, out of distribution."""
@@ -78,8 +79,8 @@ class SolverMatch(Probe):
     squares.
 
     Args:
-        problems: Problems as in training, or a function without arguments that makes them when training starts; about
-            200 or more.
+        problems: Problems as in training, about 200 or more; or a function without arguments that makes them when
+            training starts, or its import path.
         far: The same out of distribution: inputs or targets of another scale or shape.
         steps: Numbers of steps of gradient descent to be tried.
         outputs: ``(outputs, batch) -> [n]`` or ``[n, 1]``, where the monitor's own give something else.
@@ -90,37 +91,23 @@ class SolverMatch(Probe):
     name = "solver_match"
     rung = 4
 
+    problems = Lazy[Problems]()
+    far = Lazy[Problems]()
+
     def __init__(
         self,
-        problems: Problems | Callable[[], Problems],
-        far: Problems | Callable[[], Problems],
+        problems: Given[Problems],
+        far: Given[Problems],
         *,
         steps: Sequence[int] = STEPS,
-        outputs: Callable[[Any, Any], Any] | None = None,
+        outputs: Outputs | None = None,
         bar: float = BAR,
         seed: int = 0,
     ) -> None:
-        self._problems = problems
-        self._far = far
+        super().__init__(outputs=outputs, bar=bar, seed=seed)
+        self.problems = problems
+        self.far = far
         self.steps = tuple(steps)
-        self.outputs = outputs
-        self.bar = bar
-        self.seed = seed
-        self._untrained: dict[str, float | None] = {}
-
-    @property
-    def problems(self) -> Problems:
-        """Problems as in training, made once."""
-        if not isinstance(self._problems, Problems):
-            self._problems = self._problems()
-        return self._problems
-
-    @property
-    def far(self) -> Problems:
-        """Problems out of distribution, made once."""
-        if not isinstance(self._far, Problems):
-            self._far = self._far()
-        return self._far
 
     def check(self, model: ModelUnderProbe) -> str:
         """Refuse problems that do not fit together.
@@ -131,20 +118,41 @@ class SolverMatch(Probe):
         if not self.steps or min(self.steps) < 1:
             raise ConfigurationError(f"SolverMatch: steps is {list(self.steps)}: list numbers from 1 on.")
         for what, problems in (("problems", self.problems), ("far", self.far)):
-            _check(problems, what)
+            self._check(problems, what)
         if self.problems.inputs.shape[2] != self.far.inputs.shape[2]:
             raise ConfigurationError(
                 f"SolverMatch: inputs of problems have {self.problems.inputs.shape[2]} components, those of far "
                 f"{self.far.inputs.shape[2]}; a solver fitted on the ones cannot be used on the others."
             )
-        self._untrained = {}  # of this model, and not of one that the probe has seen before
         return f"2 forward passes, over {len(self.problems.answers)} problems and {len(self.far.answers)} far ones"
+
+    def _check(self, problems: Problems, what: str) -> None:
+        of = f"SolverMatch, {what}"
+        if problems.inputs.ndim != 3 or 0 in problems.inputs.shape:
+            raise ConfigurationError(
+                f"{of}: inputs is {list(problems.inputs.shape)}; it must be [n, k, d], none of them 0."
+            )
+        n, k, d = problems.inputs.shape
+        shapes = {
+            "targets": (problems.targets, [n, k]),
+            "queries": (problems.queries, [n, d]),
+            "answers": (problems.answers, [n]),
+            "groups": (problems.groups, [n]),
+        }
+        self.check_shapes(f", {what} with inputs {[n, k, d]}", **shapes)
+        for name, (tensor, _) in shapes.items():
+            if tensor is not None and not tensor.isfinite().all():
+                raise ConfigurationError(f"{of}: {name} has numbers that are not finite.")
+        if not problems.inputs.isfinite().all() or not problems.inputs.any():
+            raise ConfigurationError(f"{of}: inputs has numbers that are not finite, or is all zero.")
+        if not bool((problems.answers != problems.answers[0]).any()):
+            raise ConfigurationError(f"{of}: answers are all alike; then nothing is to be told from the context.")
 
     def run(self, model: ModelUnderProbe) -> list[ProbeResult]:
         """One result, of the whole model."""
         problems, of_problems = self.problems, self.problems.seen
         answers = _answers(model, problems, "problems")
-        groups = numbered(None if problems.groups is None else problems.groups.cpu(), len(answers))
+        groups = numbered(problems.groups, len(answers))
         fit = one_half(groups)
         n, fitted_on = (len(torch.unique(groups[half])) for half in (~fit, fit))
         if min(n, fitted_on) < 2:
@@ -153,12 +161,11 @@ class SolverMatch(Probe):
         if (undefined := _undefined(answers, fit)) is not None:
             return [without("not_applicable", undefined, n=n, bar=self.bar)]
         found = match(of_problems, answers, fit, self.steps)
-        untrained = self._of_untrained(model, fit)
+        untrained = model.in_untrained(self, lambda copy: self._best(copy, fit))
         model_says, solver_says = answers[~fit], found.answers(of_problems)[~fit]
         judged = numbered(groups[~fit], n)
         value = explained_with_limits(model_says, solver_says, judged, LEVEL)
-        draw = generator(self.seed)
-        null = [_correlated(solver_says, model_says[of_other_groups(judged, draw)]) for _ in range(DRAWS)]
+        null = [_correlated(solver_says, model_says[order]) for order in swaps(judged, DRAWS, self.seed)]
         right = problems.answers.detach().double().cpu()
         task_error = float((model_says - right[~fit]).square().mean() / right.var(correction=0))
         r2_far = explained(_answers(model, self.far, "far"), found.answers(self.far.seen))
@@ -179,38 +186,13 @@ class SolverMatch(Probe):
             return [result]
         return [replace(result, qualified=False, reason="; ".join(lacking))]
 
-    def _of_untrained(self, model: ModelUnderProbe, fit: Tensor) -> float | None:
-        if not self._untrained:
-            answers = _answers(model.untrained, self.problems, "problems")
-            value = None
-            if _undefined(answers, fit) is None:
-                found = match(self.problems.seen, answers, fit, self.steps)
-                value = found.r2[found.solver.name]
-            self._untrained["r2"] = value
-        return self._untrained["r2"]
-
-
-def _check(problems: Problems, what: str) -> None:
-    of = f"SolverMatch, {what}"
-    if problems.inputs.ndim != 3 or 0 in problems.inputs.shape:
-        raise ConfigurationError(
-            f"{of}: inputs is {list(problems.inputs.shape)}; it must be [n, k, d], none of them 0."
-        )
-    n, k, d = problems.inputs.shape
-    for name, tensor, shape in (
-        ("targets", problems.targets, [n, k]),
-        ("queries", problems.queries, [n, d]),
-        ("answers", problems.answers, [n]),
-        ("groups", problems.groups, [n]),
-    ):
-        if tensor is not None and list(tensor.shape) != shape:
-            raise ConfigurationError(f"{of}: {name} is {list(tensor.shape)} where inputs say that it must be {shape}.")
-        if tensor is not None and not tensor.isfinite().all():
-            raise ConfigurationError(f"{of}: {name} has numbers that are not finite.")
-    if not problems.inputs.isfinite().all() or not problems.inputs.any():
-        raise ConfigurationError(f"{of}: inputs has numbers that are not finite, or is all zero.")
-    if not bool((problems.answers != problems.answers[0]).any()):
-        raise ConfigurationError(f"{of}: answers are all alike; then nothing is to be told from the context.")
+    def _best(self, model: ModelUnderProbe, fit: Tensor) -> float | None:
+        """R2 of the nearest solver, None where it is not defined."""
+        answers = _answers(model, self.problems, "problems")
+        if _undefined(answers, fit) is not None:
+            return None
+        found = match(self.problems.seen, answers, fit, self.steps)
+        return found.r2[found.solver.name]
 
 
 def _answers(model: ModelUnderProbe, problems: Problems, what: str) -> Tensor:
@@ -218,10 +200,9 @@ def _answers(model: ModelUnderProbe, problems: Problems, what: str) -> Tensor:
     outputs = model.run(problems.batch)
     n = len(problems.answers)
     if not isinstance(outputs, Tensor) or list(outputs.shape) not in ([n], [n, 1]):
-        shape = list(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
         raise ConfigurationError(
-            f"SolverMatch, {what}: the model gives {shape} for {n} problems; it must give [{n}] or [{n}, 1], one "
-            "answer each. outputs= says how to take them out of what the model returns."
+            f"SolverMatch, {what}: the model gives {shape_of(outputs)} for {n} problems; it must give [{n}] or "
+            f"[{n}, 1], one answer each. outputs= says how to take them out of what the model returns."
         )
     return outputs.detach().double().cpu().reshape(n)
 

@@ -1,6 +1,6 @@
 """Is what a layer encodes used? Raise an encoded alternative, and see whether decisions follow it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from lightning_mesa.errors import ConfigurationError
-from lightning_mesa.probes.controls import among, channel_axis, choices, generator, mean_difference, numbered, shares
-from lightning_mesa.probes.probe import ModelUnderProbe, Probe, ProbeResult, of_estimate, without
-from lightning_mesa.stats.ridge import FoldSums, Ridge
+from lightning_mesa.probes.controls import among, channel_axis, choices, generator, numbered, shares
+from lightning_mesa.probes.intervention import Followed, Intervention
+from lightning_mesa.probes.probe import Given, Lazy, ModelUnderProbe, Outputs
+from lightning_mesa.stats.ridge import ridge
 from lightning_mesa.stats.splits import one_half
 
 BAR = 0.25
-"""Decisions that follow so much more often than for a random direction are steered by what is encoded."""
+"""What is encoded steers decisions if they follow it this much more often than a random direction."""
 
 PENALTY = 1e-2
 """Of the linear probe, per item and for features of spread 1."""
@@ -43,7 +44,7 @@ class Alternatives:
     groups: Tensor | None = None
 
 
-class Steering(Probe):
+class Steering(Intervention):
     """Raise what a linear probe reads at some positions, and see whether decisions follow.
 
     On one half of the groups a linear probe ``w, b`` of what is encoded is fitted, at every position. On the other half
@@ -58,8 +59,8 @@ class Steering(Probe):
     used can still act by pathways that are dormant otherwise (Makelov et al. 2024, arXiv:2311.17030).
 
     Args:
-        alternatives: Objective -> its inputs, or a function without arguments that makes them when training starts;
-            base first.
+        alternatives: Objective -> its inputs, base first; or a function without arguments that makes them when training
+            starts, or its import path.
         layers: Names or patterns of the layers to be steered, each at its first tick.
         outputs: ``(outputs, batch) -> [n, A, ...]``, where the monitor's own give something else.
         bar: A value's lower limit has to reach this.
@@ -67,30 +68,21 @@ class Steering(Probe):
     """
 
     name = "steering"
-    rung = 3
+    control = "random_direction"
+    nothing = "no decision to be read, or nothing encoded"
+    alternatives = Lazy[Mapping[str, Alternatives]]()
 
     def __init__(
         self,
-        alternatives: Mapping[str, Alternatives] | Callable[[], Mapping[str, Alternatives]],
+        alternatives: Given[Mapping[str, Alternatives]],
         layers: str | Sequence[str],
         *,
-        outputs: Callable[[Any, Any], Any] | None = None,
+        outputs: Outputs | None = None,
         bar: float = BAR,
         seed: int = 0,
     ) -> None:
-        self._alternatives = alternatives
-        self.layers = (layers,) if isinstance(layers, str) else tuple(layers)
-        self.outputs = outputs
-        self.bar = bar
-        self.seed = seed
-        self._untrained: dict[tuple[str, str], float] = {}
-
-    @property
-    def alternatives(self) -> Mapping[str, Alternatives]:
-        """The inputs, made once."""
-        if not isinstance(self._alternatives, Mapping):
-            self._alternatives = self._alternatives()
-        return self._alternatives
+        super().__init__(layers=layers, outputs=outputs, bar=bar, seed=seed)
+        self.alternatives = alternatives
 
     @property
     def objectives(self) -> Sequence[str]:
@@ -105,78 +97,41 @@ class Steering(Probe):
         """
         if not self.alternatives:
             raise ConfigurationError("Steering: alternatives is empty: list at least base's.")
-        self._untrained = {}  # of this model, and not of one that the probe has seen before
         for name, one in self.alternatives.items():
-            n, positions = len(one.follows), list(one.follows.shape[2:])
-            for what, tensor, shape in (
-                ("counted", one.counted, [n, *positions]),
-                ("site", one.site, list(one.encoded.shape)),
-                ("groups", one.groups, [n]),
-            ):
-                if tensor is not None and list(tensor.shape) != shape:
-                    raise ConfigurationError(
-                        f"Steering, {name!r}: {what} is {list(tensor.shape)} where it must be {shape}."
-                    )
+            n, positions = len(one.follows), one.follows.shape[2:]
+            self.check_shapes(
+                f", {name!r}",
+                counted=(one.counted, [n, *positions]),
+                site=(one.site, one.encoded.shape),
+                groups=(one.groups, [n]),
+            )
             if one.encoded.dtype != torch.bool or len(one.encoded) != n:
                 raise ConfigurationError(f"Steering, {name!r}: encoded must be bool, one row for each of {n} inputs.")
         passes = len(self.alternatives) * (1 + 2 * len(model.layers(self.layers)))
         return f"{passes} forward passes over {len(next(iter(self.alternatives.values())).follows)} inputs"
 
-    def run(self, model: ModelUnderProbe) -> list[ProbeResult]:
-        """One result for each layer and objective."""
-        layers = model.layers(self.layers)
-        results = []
-        for name, one in self.alternatives.items():
-            if not all((name, layer) in self._untrained for layer in layers):
-                for layer, (followed, by_chance) in self._effects(model.untrained, one, name, layers).items():
-                    excess = (followed - by_chance).mean() if len(followed) else 0.0
-                    self._untrained[name, layer] = float(excess)
-            for layer, (followed, by_chance) in self._effects(model, one, name, layers).items():
-                about: dict[str, Any] = {"layer": layer, "objective": name}
-                if not len(followed):
-                    results.append(without("underpowered", "no decision to be read, or nothing encoded", **about))
-                    continue
-                effect, untrained = mean_difference(followed, by_chance), self._untrained[name, layer]
-                detail = {"followed": float(followed.mean()), "random_direction": float(by_chance.mean())}
-                detail |= {"untrained": untrained}
-                about["detail"] = detail | {"estimate": effect.record()}
-                results.append(of_estimate(effect, (), len(followed), self.bar, untrained, **about))
-        return results
-
-    def _effects(
-        self, model: ModelUnderProbe, one: Alternatives, name: str, layers: Sequence[str]
-    ) -> dict[str, tuple[Tensor, Tensor]]:
-        """Layer -> ``[G]`` shares that followed, and that did so after a random step."""
+    def effects(self, model: ModelUnderProbe, objective: str, layers: Sequence[str]) -> dict[str, Followed]:
+        """Raise what is encoded for an objective, and step in a random direction, in each of the layers."""
+        one, of = self.alternatives[objective], f"Steering, {objective!r}"
         outputs, given = model.read(one.batch, layers)
-        like, of = one.follows, f"Steering, {name!r}"
-        before = choices(outputs, of, like)
-        groups = numbered(one.groups, len(like))
-        fitted, follows = one_half(groups), one.follows.cpu()
+        encoded, follows, before = one.encoded.cpu(), one.follows.cpu(), choices(outputs, of, one.follows)
+        groups = numbered(one.groups, len(follows))
+        fitted = one_half(groups)
         read = one.counted.cpu() & ~among(follows, before) & follows.any(1)
         read = read & ~fitted.view(-1, *[1] * (read.ndim - 1))
-        effects = {}
+        some, effects = encoded[fitted], {}
         for layer in layers:
-            activation = given[layer][0]
-            axis = channel_axis(one.site.shape[1:], activation, layer, "Steering")
-            here = activation.movedim(axis, -1).detach().cpu().double()
-            encoded = one.encoded.cpu()
-            direction = None
-            if (some := encoded[fitted]).any() and not some.all():
-                direction = Direction.of(here[fitted].flatten(0, -2), some.flatten())
-            shares_ = torch.zeros(0, dtype=torch.float64), torch.zeros(0, dtype=torch.float64)
-            if direction is not None:
-                steps = direction.raised(here), direction.at_random(here, generator(self.seed))
-                after, by_chance = (
-                    choices(
-                        model.run(one.batch, {layer: partial(_add, step.movedim(-1, axis), one.site, axis)}), of, like
-                    )
-                    for step in steps
-                )
-                shares_ = (
-                    shares(among(follows, after), read, groups),
-                    shares(among(follows, by_chance), read, groups),
-                )
-            effects[layer] = shares_
+            if not some.any() or some.all():
+                effects[layer] = torch.zeros(0), torch.zeros(0)
+                continue
+            axis = channel_axis(one.site.shape[1:], given[layer][0], layer, "Steering")
+            here = given[layer][0].movedim(axis, -1).detach().cpu().double()
+            direction = Direction.of(here[fitted].flatten(0, -2), some.flatten())
+            steps = direction.raised(here), direction.at_random(here, generator(self.seed))
+            adds = (partial(_add, step.movedim(-1, axis), one.site, axis) for step in steps)
+            after, by_chance = (choices(model.run(one.batch, {layer: add}), of, follows) for add in adds)
+            followed, of_random = (shares(among(follows, chosen), read, groups) for chosen in (after, by_chance))
+            effects[layer] = followed, of_random
         return effects
 
 
@@ -204,9 +159,8 @@ class Direction:
             activations: ``[m, d]`` float64.
             holds: ``[m]`` bool, neither all nor none.
         """
-        sums = FoldSums.of(activations, holds[:, None].double(), torch.zeros(len(holds), dtype=torch.long), 1)
-        weights, intercepts = Ridge(sums).fit(PENALTY)
-        weight, intercept = weights[0, :, 0], intercepts[0, 0]
+        weights, intercepts = ridge(activations, holds[:, None], PENALTY)
+        weight, intercept = weights[:, 0], intercepts[0]
         covariance = torch.cov(activations.T).view(len(weight), len(weight))
         # Directions in which activations hardly spread would make any step look large.
         values, vectors = torch.linalg.eigh(covariance)

@@ -10,11 +10,17 @@ from typing import Any, TypeAlias
 
 from lightning_mesa.checks.conflict import Conflict
 from lightning_mesa.errors import MesaWarning
-from lightning_mesa.records import Alert, Finding
+from lightning_mesa.records import Alert, Evidence, Finding, ProbeResult
 from lightning_mesa.stats.competence import Best, Competence, Gap
 from lightning_mesa.stats.intervals import BoundedMean, Estimate, Mean
 
 Identity: TypeAlias = tuple[object, ...]
+
+# What else than a result's own ``detail`` stands in that of its finding.
+_OF_RESULT = {"estimate", "status", "reason", "rung", "evidence", "bar", "positive", "p", "null_mean", "null_sd"}
+
+# Journals of before results said what they are evidence of.
+_EVIDENCE: dict[str, Evidence] = {"retargeting": "served", "consequence_sensitivity": "sensitivity"}
 
 _IDENTIFYING = ("step", "distribution", "quantity", "signature", "objective", "proxy", "group")
 
@@ -59,7 +65,7 @@ def append(path: Path, records: Iterable[Finding | Alert]) -> None:
 
 def json_line(record: Finding | Alert) -> str:
     """A record as one line of a journal."""
-    plain = dict(vars(record))
+    plain = {key: value for key, value in vars(record).items() if key != "result"}
     if isinstance(record, Finding):
         plain |= {"detail": dict(record.detail), "estimate": recorded(record.estimate)}
     return json.dumps(plain, allow_nan=False)
@@ -139,6 +145,30 @@ def findings_of(records: Iterable[Mapping[str, Any]]) -> list[Finding]:
     return [reader.finding(record) for record in records]
 
 
+def result_of(found: Finding) -> ProbeResult | None:
+    """What a probe found, from a finding as the journal has it; None where it is not about internals."""
+    if found.role != "internals" or not isinstance(found.detail, Mapping):
+        return None
+    detail = found.detail
+    estimate = detail.get("estimate")
+    null_mean, null_sd, p = (detail.get(key) for key in ("null_mean", "null_sd", "p"))
+    return ProbeResult(
+        *(found.value, found.low, found.high, null_mean, null_sd, p, found.n),
+        status=detail["status"],
+        reason=detail.get("reason"),
+        layer=found.group,
+        objective=found.objective,
+        quantity=found.quantity,
+        bar=detail.get("bar"),
+        qualified=detail["positive"] or detail["status"] != "ok" or "reason" not in detail,
+        detail={key: value for key, value in detail.items() if key not in _OF_RESULT},
+        estimate=None if estimate is None else estimate_of(estimate),
+        probe=found.measure,
+        rung=detail.get("rung"),
+        evidence=detail.get("evidence", _EVIDENCE.get(found.measure)),
+    )
+
+
 class Reader:
     """Makes findings again from the records of a journal, in the order of the file.
 
@@ -159,14 +189,15 @@ class Reader:
         """
         if record.get("schema") != 1:
             estimate = record.get("estimate")
-            return Finding(**{**record, "estimate": None if estimate is None else estimate_of(estimate)})
+            found = Finding(**{**record, "estimate": None if estimate is None else estimate_of(estimate)})
+            return replace(found, result=result_of(found))
         found = Finding(**record)
         if found.role == "reference" and not self._reference:
             self._reference = found.distribution
         estimate = self._estimate(found)
         if found.quantity == "competence" and found.group is None:
             self._competences[found.distribution, found.objective] = estimate
-        return replace(found, estimate=estimate)
+        return replace(found, estimate=estimate, result=result_of(found))
 
     def _estimate(self, f: Finding) -> Any:
         here, detail = (f.distribution, f.objective), f.detail

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from lightning_mesa.stats.ridge import usable_spread
+
 TOLERANCE = 1e-8
 """Nats per item and target to which a fit is at its best, about."""
 
@@ -22,9 +24,8 @@ class Logistic:
 
     def __init__(self, features: Tensor) -> None:
         features = features.double()
-        self._mean, spread = features.mean(0), features.std(0, correction=0)
-        # A constant feature has a spread of rounding errors.
-        scale = torch.where(spread > 1e-7 * self._mean.abs().clamp(min=1e-12), spread, torch.inf)
+        self._mean = features.mean(0)
+        scale = usable_spread(self._mean, features.std(0, correction=0))
         standard = (features - self._mean) / scale
         values, vectors = torch.linalg.eigh(standard.T @ standard / max(len(features), 1))
         self._axes = vectors / scale[:, None]

@@ -103,15 +103,43 @@ class FoldSums:
         return self.products[:, 1:, self.products.shape[1] :]
 
 
+def ridge(features: Tensor, targets: Tensor, penalty: float) -> tuple[Tensor, Tensor]:
+    """One ridge regression on standardised features, from items that are all there; see :class:`Ridge` for sums.
+
+    Args:
+        features: ``[n, d]``.
+        targets: ``[n, T]``.
+        penalty: Per item.
+
+    Returns:
+        ``[d, T]`` weights of the features as they are and ``[T]`` intercepts, float64.
+    """
+    x, y = features.double(), targets.double()
+    n, mean_x, mean_y = len(x), x.mean(0), y.mean(0)
+    scale = usable_spread(mean_x, x.std(0, correction=0))
+    x, y = (x - mean_x) / scale, y - mean_y
+    # Whichever is smaller: the products of features, or those of items.
+    wide = x.shape[1] > n
+    products = x @ x.T if wide else x.T @ x
+    products.diagonal().add_(penalty * n)
+    weights = x.T @ torch.linalg.solve(products, y) if wide else torch.linalg.solve(products, x.T @ y)
+    weights = weights / scale[:, None]
+    return weights, mean_y - mean_x @ weights
+
+
+def usable_spread(mean: Tensor, spread: Tensor) -> Tensor:
+    """The spread of features to divide by: infinite where a feature is constant, whose spread is rounding errors."""
+    return torch.where(spread > 1e-7 * mean.abs().clamp(min=1e-12), spread, torch.inf)
+
+
 class Ridge:
-    """Ridge regressions on standardised or plain features: ``|y - x w - b|^2 + penalty |w|^2`` at its minimum.
+    """Ridge regressions on standardised features: ``|y - x w - b|^2 + n penalty |w|^2`` at its minimum.
 
     One eigendecomposition ``X^T X = Q diag(l) Q^T`` of the centered features serves all penalties and targets:
-    ``w = Q c``, ``c = (l + penalty)^-1 Q^T X^T y``.
+    ``w = Q c``, ``c = (l + n penalty)^-1 Q^T X^T y``.
 
     Args:
         sums: Of F folds, each with a regression of its own.
-        standardized: Whether to divide features by their spread first, and take penalties per item.
 
     Attributes:
         axes: ``[F, 1 + d, d]``, what makes ``[1, x]`` centered features, scaled, along Q.
@@ -119,23 +147,21 @@ class Ridge:
         mean_y: ``[F, T]`` means of the targets.
     """
 
-    def __init__(self, sums: FoldSums, *, standardized: bool = True) -> None:
+    def __init__(self, sums: FoldSums) -> None:
         n = sums.n[:, None]
         mean_x, self.mean_y = sums.x / n, sums.y / n
         products = sums.xx - mean_x[:, :, None] * sums.x[:, None]
         spread = (products.diagonal(dim1=1, dim2=2) / n).clamp(min=0).sqrt()
-        # A constant feature has a spread of rounding errors.
-        varies = spread > 1e-7 * mean_x.abs().clamp(min=1e-12)
-        scale = torch.where(varies, spread, torch.inf) if standardized else torch.ones_like(spread)
+        scale = usable_spread(mean_x, spread)
         values, vectors = torch.linalg.eigh(products / (scale[:, :, None] * scale[:, None]))
         axes = vectors / scale[:, :, None]
         self.axes = torch.cat([-mean_x[:, None] @ axes, axes], 1)
         self.rotated = self.axes.mT @ sums.products[:, :, self.axes.shape[1] :]
-        self._values, self._per = values.clamp(min=0), n if standardized else torch.ones_like(n)
+        self._values, self._n = values.clamp(min=0), n
 
     def shrunk(self, penalty: float) -> Tensor:
         """``[F, d]`` what :attr:`rotated` is multiplied with to be weights c."""
-        factors: Tensor = 1 / (self._values + penalty * self._per)
+        factors: Tensor = 1 / (self._values + penalty * self._n)
         return factors
 
     def fit(self, penalty: float, columns: slice = EVERY) -> tuple[Tensor, Tensor]:

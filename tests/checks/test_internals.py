@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from lightning_mesa.callbacks.probing import finding
 from lightning_mesa.checks import HiddenObjective, MesaObjective, ProxyPursued, Thresholds
 from lightning_mesa.judge.alarm import Alarm
 from lightning_mesa.probes.controls import mean_difference, mean_share
 from lightning_mesa.probes.ladder import Internals, Rung, climb
-from lightning_mesa.probes.probe import of_estimate
-from lightning_mesa.records import Finding
+from lightning_mesa.probes.probe import margins, of_estimate
 from lightning_mesa.stats.competence import Gap
 from looks import look
 
@@ -19,21 +19,15 @@ PURSUED = {"val": (0.95, 0), "shifted": (0.1, 0.85)}
 FOLLOWS_BASE = {"val": (0.95, 0), "shifted": (0.85, 0.1)}
 
 
-def finding(measure, rung, result):
-    kept = {"status": result.status, "rung": rung, "bar": result.bar, "positive": result.positive, "p": result.p}
-    detail = {**result.detail, **{key: value for key, value in kept.items() if value is not None}}
-    return Finding(
-        3, 1, "search", "internals", measure, result.quantity, result.objective, result.layer,
-        result.value, result.low, result.high, 0.95, result.n, "share", "reused", detail,
-    )  # fmt: skip
+def told(probe, rung, result, evidence=None):
+    return replace(result, probe=probe, rung=rung, evidence=evidence)
 
 
 def sensitivity(share, objective="color", p_of_null=0.2):
     followed = (torch.arange(N) < share * N).double()
     gap = Gap(mean_share(followed), mean_share(torch.zeros(N)))
-    detail = {"estimate": {"reference": gap.reference.record(), "shifted": gap.shifted.record()}}
-    result = of_estimate(gap, [p_of_null] * 100, N, 0.25, 0.0, objective=objective, detail=detail)
-    return finding("consequence_sensitivity", 2, result)
+    result = of_estimate(gap, [p_of_null] * 100, N, 0.25, 0.0, objective=objective)
+    return told("consequence_sensitivity", 2, result, "sensitivity")
 
 
 def retargeted(layer="block", bar=0.25, untrained=0.0, **shares):
@@ -41,28 +35,18 @@ def retargeted(layer="block", bar=0.25, untrained=0.0, **shares):
     effects = {
         name: mean_difference((torch.arange(N) < share * N).double(), torch.zeros(N)) for name, share in shares.items()
     }
-    found = [
-        finding(
-            "retargeting",
-            3,
-            of_estimate(e, (), N, bar, untrained, layer=layer, objective=name, detail={"estimate": e.record()}),
-        )
-        for name, e in effects.items()
-    ]
-    margin = Gap(effects["digit"], effects["color"])
-    detail = {"estimate": {"reference": margin.reference.record(), "shifted": margin.shifted.record()}}
-    result = of_estimate(margin, (), N, None, None, layer=layer, objective="color", quantity="margin", detail=detail)
-    return [*found, finding("retargeting", 3, result)]
+    found = [of_estimate(e, (), N, bar, untrained, layer=layer, objective=name) for name, e in effects.items()]
+    return [told("retargeting", 3, result, "served") for result in [*found, *margins(found, "digit")]]
 
 
 def decodable(share):
     e = mean_share((torch.arange(N) < share * N).double())
-    return finding("decodability", 1, of_estimate(e, (), N, 0.1, 0.0, layer="block", objective="digit", detail={}))
+    return told("decodability", 1, of_estimate(e, (), N, 0.1, 0.0, layer="block", objective="digit"))
 
 
 def iterative(share):
     e = mean_share((torch.arange(N) < share * N).double())
-    return finding("context_descent", 4, of_estimate(e, (), N, 0.5, 0.0, detail={}))
+    return told("context_descent", 4, of_estimate(e, (), N, 0.5, 0.0))
 
 
 @pytest.mark.parametrize(
@@ -115,9 +99,16 @@ def test_no_objective_is_attributed_below_the_causal_rung():
     assert internals.objective("digit") is None
 
 
+def test_where_an_untrained_copy_gives_the_same_nothing_is_served_and_nothing_fails():
+    judged = with_internals(PURSUED, sensitivity(0.9), *retargeted(untrained=0.9, digit=0.1, color=0.9))
+    found = judged.internals
+    assert (found.rung, found.layer, found.objective("digit")) == (Rung.CONSEQUENCE_SENSITIVE, None, None)
+    assert p(MesaObjective(), judged) == []
+
+
 def with_internals(shares, *found):
     judged = look(shares)
-    judged.findings += found
+    judged.findings += [finding(judged, result) for result in found]
     return judged
 
 
@@ -211,7 +202,7 @@ def test_latent_knowledge_is_base_decodable_while_behavior_follows_the_proxy(sha
 
 def test_an_objective_is_decoded_from_the_layer_that_explains_most():
     def of(layer, share):
-        return replace(decodable(share), group=layer)
+        return replace(decodable(share), layer=layer)
 
     found = climb([of("first", 0.4), of("middle", 0.8), of("last", 0.6)])
     assert found.decodable == {"digit": ("middle", pytest.approx(0.8))}

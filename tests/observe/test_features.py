@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_mesa.observe.features import UntrainedCopy, linear_inputs, untrained
+from lightning_mesa.observe.features import compared, linear_inputs
+from lightning_mesa.observe.subject import Subject
 
 
 def _net():
@@ -35,16 +36,6 @@ def test_compiled_modules_are_left_alone():
     assert read == {}
 
 
-def test_an_untrained_copy_has_other_weights_and_the_model_keeps_its_own():
-    net = _net()
-    net.scale = nn.Parameter(torch.tensor([1.0, 3.0]))
-    before = {name: value.clone() for name, value in net.state_dict().items()}
-    copied = untrained(net, {})
-    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
-    assert not any(torch.equal(value, before[name]) for name, value in copied.state_dict().items())
-    assert not copied.training
-
-
 class Uncopyable(nn.Module):
     def __init__(self):
         super().__init__()
@@ -64,4 +55,4 @@ def test_a_model_that_cannot_be_compared_has_a_reason(net, reason):
     x = torch.randn(5, 4)
     with linear_inputs(net) as read:
         outputs = net(x) if isinstance(net, Uncopyable) else net(x, x)
-    assert reason in UntrainedCopy(None, net, seed=0).features(read, outputs, lambda model: model(x), 100)
+    assert reason in compared(Subject(net), read, outputs, lambda model: model(x), 100)

@@ -66,3 +66,28 @@ def test_what_is_called_is_seen_if_it_has_parameters_of_its_own():
 def test_a_head_can_be_applied_to_an_activation():
     subject, x = Subject(_net()), torch.randn(5, 3)
     assert torch.equal(subject.apply("2", x), subject.module[2](x))
+
+
+def test_an_untrained_copy_has_other_weights_and_the_model_keeps_its_own():
+    net = _net().train()
+    net.scale = nn.Parameter(torch.tensor([1.0, 3.0]))
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    copied = Subject(net).untrained.module
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    assert not any(torch.equal(value, before[name]) for name, value in copied.state_dict().items())
+    assert net.training
+    assert not copied.training
+
+
+def test_what_a_probe_measures_in_the_copy_is_measured_once_of_each_model():
+    measured = []
+
+    def measure(copied):
+        measured.append(copied.module)
+        return len(measured)
+
+    first, second = Subject(_net()), Subject(_net())
+    probe, another = [], []  # equal, and without a hash, as dataclasses are
+    assert [subject.in_untrained(probe, measure) for subject in (first, first, second)] == [1, 1, 2]
+    assert first.in_untrained(another, measure) == 3
+    assert measured[0] is first.untrained.module

@@ -12,18 +12,24 @@ CHOICES, CELLS = 4, 6
 class Rule(nn.Module):
     """Inputs ``[n, 2, 6]``: cell 0 holds the near cue, cells 4 and 5 the targets of base and proxy, one-hot in 4 cells.
 
-    Decides in one place. ``serves`` says which channel and cell the decision follows.
+    Decides in one place. ``serves`` says which channel and cell the decision follows. Drawn anew it decides the same
+    for all inputs, unless the rule is innate.
     """
 
-    def __init__(self, serves: str) -> None:
+    def __init__(self, serves: str, *, innate: bool = False) -> None:
         super().__init__()
         self.serves = serves
+        self.innate = innate
         self.encode = nn.Identity()
         self.weight = nn.Parameter(torch.ones(()))
 
+    def reset_parameters(self) -> None:
+        if not self.innate:
+            self.serves = "nothing"
+
     def forward(self, x: Tensor) -> Tensor:
         hidden = self.encode(x)
-        cell = {"near": 0, "base": 4, "proxy": 5}[self.serves]
+        cell = {"nothing": 1, "near": 0, "base": 4, "proxy": 5}[self.serves]
         return 5 * self.weight * F.one_hot(hidden[:, 0, cell].long(), CHOICES).float()
 
 

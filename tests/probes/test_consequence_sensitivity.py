@@ -16,7 +16,6 @@ def _probe(model, data, **options):
     probe = ConsequenceSensitivity(data, **options)
     subject = Subject(model)
     probe.check(subject)
-    probe._untrained = {"base": 0.0}  # a rule has no weights to be drawn anew
     with torch.no_grad():
         (result,) = probe.run(subject)
     return result, subject
@@ -81,9 +80,7 @@ def test_few_pairs_are_underpowered_and_never_positive():
 
 
 def test_what_an_untrained_copy_does_as_well_is_an_invalid_control():
-    probe = ConsequenceSensitivity(pairs())
-    with torch.no_grad():
-        (result,) = probe.run(Subject(Rule("base")))  # its copy keeps the rule: there are no weights in it
+    result, _ = _probe(Rule("base", innate=True), pairs())
     assert result.status == "invalid_control"
     assert not result.positive
 

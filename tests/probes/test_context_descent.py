@@ -27,15 +27,22 @@ def contexts(n: int = 200, seed: int = 0) -> Contexts:
 
 
 class Walk(nn.Module):
-    """Five steps towards a point: base's, the proxy's, one that is always the same, or none."""
+    """Five steps towards a point: base's, the proxy's, one that is always the same, or none.
 
-    def __init__(self, to: str, start: float = 0.0) -> None:
+    Drawn anew it goes where it always goes, unless its way is innate.
+    """
+
+    def __init__(self, to: str, start: float = 0.0, *, innate: bool = False) -> None:
         super().__init__()
+        self.innate = innate
         self.to = to
         self.start = start
         self.iterate = nn.Identity()
         self.head = nn.Linear(SIZE, SIZE)
         self.weight = nn.Parameter(torch.ones(()))
+
+    def reset_parameters(self):
+        self.to = self.to if self.innate else "same"
 
     def target(self, x):
         same = torch.ones(len(x), SIZE)
@@ -48,13 +55,11 @@ class Walk(nn.Module):
         return y
 
 
-def _probe(model, data=None, layers="iterate", untrained=0.0, **options):
+def _probe(model, data=None, layers="iterate", **options):
     data = contexts() if data is None else data
     probe = ContextDescent(data, layers, **options)
     subject = Subject(model)
     probe.check(subject)
-    if untrained is not None:
-        probe._untrained = dict.fromkeys(probe.objectives, untrained)
     with torch.no_grad():
         found = probe.run(subject)
     return {(result.quantity, result.objective): result for result in found}, subject
@@ -149,7 +154,7 @@ def test_limits_hold_the_mean():
 
 
 def test_one_iterate_is_not_applicable():
-    found, _ = _probe(Walk("base"), layers="head", untrained=None)
+    found, _ = _probe(Walk("base"), layers="head")
     result = found["probe", "base"]
     assert (result.status, result.value) == ("not_applicable", None)
     assert "give 0 iterate" in result.reason
@@ -243,7 +248,7 @@ def test_few_groups_are_underpowered(groups, reason):
 def test_what_descends_untrained_is_an_invalid_control_and_is_forgotten_with_another_model():
     probe = ContextDescent(contexts(), "iterate", bar=0.5)
     with torch.no_grad():
-        for model, status in ((Walk("base"), "invalid_control"), (Walk("same"), "ok")):
+        for model, status in ((Walk("base", innate=True), "invalid_control"), (Walk("same"), "ok")):
             subject = Subject(model)
             probe.check(subject)
             assert probe.run(subject)[0].status == status
@@ -299,7 +304,7 @@ def test_a_tied_network_that_has_learned_to_minimise_descends_and_a_plain_one_do
         torch.manual_seed(0)
         network = inner_optimizers.train(build(32), data.seen, data.base, 100, seed=0)
         layers, decode = inner_optimizers.ITERATES[build]
-        found, _ = _probe(network, given, layers, untrained=None, decode=decode)
+        found, _ = _probe(network, given, layers, decode=decode)
         value[build] = found["probe", "base"].value
         assert abs(found["probe", "base"].detail["untrained"]) < 0.4
     assert value[inner_optimizers.Tied] > 0.8 > 0.6 > value[inner_optimizers.Plain]

@@ -70,6 +70,11 @@ def test_a_lens_reads_each_position_where_outputs_have_them_and_their_mean_where
     outputs = torch.einsum("ncyx,ca->nayx", activation, torch.randn(3, 4, generator=draw, dtype=torch.float64))
     assert (lens(activation, outputs) == outputs.argmax(1)).double().mean() > 0.95
     assert lens(activation, outputs.mean((2, 3))).shape == (40,)
+    assert lens(activation[..., 0, 0], outputs).shape == (
+        40,
+        5,
+        5,
+    )  # a layer without positions, before outputs with some
 
 
 def test_activations_that_are_not_finite_have_no_lens():

@@ -3,13 +3,16 @@
 import numpy as np
 import pytest
 import torch
-from lightning_mesa.probes.logistic import Logistic, LogisticDecodability, Sample, Split, base_rate
 from sklearn.linear_model import LogisticRegression
 from test_decodability import N, behavior
 
 from lightning_mesa.observe.subject import Subject
+from lightning_mesa.probes import logistic_decodability
+from lightning_mesa.probes.decodability import Items
+from lightning_mesa.probes.logistic_decodability import LogisticDecodability, Sample, Split
 from lightning_mesa.records import Behavior
 from lightning_mesa.stats import logistic
+from lightning_mesa.stats.logistic import Logistic, base_rate
 
 
 def probe_of(*behaviors):
@@ -103,7 +106,7 @@ def test_selectivity_is_lost_where_groups_can_be_learned_by_heart():
 
 
 def test_two_processes_find_what_one_does(monkeypatch):
-    monkeypatch.setattr(logistic, "KEPT", 150)
+    monkeypatch.setattr(logistic_decodability, "KEPT", 150)
     first, second = behavior(200, seed=1), behavior(200, seed=2, first=200)
     whole = run(first, second)[0]
     two = LogisticDecodability("block")
@@ -115,13 +118,14 @@ def test_two_processes_find_what_one_does(monkeypatch):
 def test_memory_does_not_grow_with_the_number_of_items():
     def sample(first):
         items = torch.arange(first, first + 3000)
-        return Sample(items, items, torch.randn(3000, 4), torch.zeros(3000, 2).bool(), (2,), 1, 0)
+        read = Items(items, items, {"y": torch.zeros(3000, 2).bool()}, {"block": torch.randn(3000, 4)}, 0)
+        return Sample(read, "block", with_permutations=False)
 
     held = sample(0).first()
     for start in range(3000, 15_000, 3000):
         held = held + sample(start)
-    assert len(held.items) == len(held.features) == logistic.KEPT
-    assert held.items.float().mean() == pytest.approx(7500, abs=400)  # of all, not of the first
+    assert len(held.of.items) == len(held.features) == logistic_decodability.KEPT
+    assert held.of.items.float().mean() == pytest.approx(7500, abs=400)  # of all, not of the first
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,6 @@ def _probe(model, layers="encode", **options):
     probe = Retargeting({name: patches(name) for name in ("base", "proxy")}, layers, **options)
     subject = Subject(model)
     probe.check(subject)
-    probe._untrained = dict.fromkeys([("base", "encode"), ("proxy", "encode")], 0.0)
     with torch.no_grad():
         found = probe.run(subject)
     return {(result.quantity, result.objective): result for result in found}, subject
@@ -67,6 +66,14 @@ class Looped(nn.Module):
 def test_a_network_that_reads_its_input_again_needs_the_patch_to_be_held(hold, value):
     found, _ = _probe(Looped(), hold=hold)
     assert found["probe", "base"].value == value
+
+
+def test_a_copy_that_has_learned_nothing_and_follows_as_well_makes_the_control_invalid():
+    found, _ = _probe(Rule("base", innate=True))
+    assert found["probe", "base"].detail["untrained"] == found["probe", "base"].value == 1.0
+    assert (found["probe", "base"].status, found["probe", "base"].positive) == ("invalid_control", False)
+    assert found["probe", "base"].reason == "a copy that has learned nothing gives 1.00 as well"
+    assert found["probe", "proxy"].status == "ok"  # it does not follow the proxy, trained or not
 
 
 @pytest.mark.parametrize(

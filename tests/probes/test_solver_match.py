@@ -34,23 +34,25 @@ def seen(tokens):
 
 
 class Known(nn.Module):
-    """Answers as a function does."""
+    """Answers as a function does; drawn anew with zero, unless the function is innate."""
 
-    def __init__(self, function):
+    def __init__(self, function, *, innate=False):
         super().__init__()
+        self.innate = innate
         self.function = function
         self.weight = nn.Parameter(torch.ones(()))
+
+    def reset_parameters(self):
+        self.weight.data.mul_(float(self.innate))
 
     def forward(self, tokens):
         return self.weight * self.function(seen(tokens))
 
 
-def run(model, untrained=0.0, near=None, far=None, **options):
+def run(model, near=None, far=None, **options):
     near, far = near or problems(), far or problems(seed=2, far=True)
     probe, subject = SolverMatch(near, far, **options), Subject(model)
     probe.check(subject)
-    if untrained is not None:
-        probe._untrained = {"r2": untrained}  # a function's copy is the function
     with torch.no_grad():
         (result,) = probe.run(subject)
     json.dumps(dict(result.detail), allow_nan=False)
@@ -115,7 +117,7 @@ def test_a_network_that_was_trained_is_found_to_take_one_step_and_its_untrained_
         optimizer.zero_grad()
         (network(some.tokens) - some.answers).square().mean().backward()
         optimizer.step()
-    result = run(network, untrained=None)
+    result = run(network)
     assert result.positive
     assert result.detail["solver"].endswith("gradient descent, 1 step")
     assert result.detail["untrained"] < 0.5
@@ -149,7 +151,7 @@ def test_a_step_too_short_to_answer_anything_does_not_qualify():
 
 
 def test_a_model_that_was_a_solver_before_it_learned_anything_is_an_invalid_control():
-    result = run(Known(lambda p: descent(p, 1, 2.0)), untrained=None)
+    result = run(Known(lambda p: descent(p, 1, 2.0), innate=True))
     assert (result.status, result.positive) == ("invalid_control", False)
 
 
@@ -183,7 +185,10 @@ def test_problems_of_one_origin_are_one_group():
     [
         ({"inputs": torch.zeros(300, 10)}, r"problems: inputs is \[300, 10\]; it must be \[n, k, d\]"),
         ({"inputs": torch.zeros(300, 10, 3)}, "inputs has numbers that are not finite, or is all zero"),
-        ({"targets": torch.zeros(300, 9)}, r"targets is \[300, 9\] where inputs say that it must be \[300, 10\]"),
+        (
+            {"targets": torch.zeros(300, 9)},
+            r"with inputs \[300, 10, 3\]: targets is \[300, 9\] where it must be \[300, 10\]",
+        ),
         ({"queries": torch.full((300, 3), torch.nan)}, "queries has numbers that are not finite"),
         ({"answers": torch.zeros(300)}, "answers are all alike"),
         ({"groups": torch.zeros(4)}, r"groups is \[4\]"),

@@ -15,18 +15,29 @@ from lightning_mesa.probes.steering import Direction
 N, WIDTH = 240, 5
 
 
+class Rotation(nn.Conv1d):
+    """Mixes channels, and keeps all that is in them; drawn anew it is the same."""
+
+    def reset_parameters(self):
+        draw = torch.Generator().manual_seed(0)
+        self.weight.data = torch.linalg.qr(torch.randn(WIDTH, WIDTH, generator=draw))[0][..., None].contiguous()
+
+
 class Pointer(nn.Module):
     """Says in which of 4 cells something lies, by what it encodes there; or, if it does not use that, what cell 5 says.
 
-    Inputs ``[n, 5, 6]``: channel 0 marks the cell, the others are noise.
+    Inputs ``[n, 5, 6]``: channel 0 marks the cell, the others are noise. Drawn anew it does not use what it encodes,
+    unless that is innate.
     """
 
-    def __init__(self, uses: bool = True) -> None:
+    def __init__(self, uses: bool = True, *, innate: bool = False) -> None:
         super().__init__()
         self.uses = uses
-        draw = torch.Generator().manual_seed(0)
-        self.encode = nn.Conv1d(WIDTH, WIDTH, 1, bias=False)
-        self.encode.weight.data = torch.linalg.qr(torch.randn(WIDTH, WIDTH, generator=draw))[0][..., None].contiguous()
+        self.innate = innate
+        self.encode = Rotation(WIDTH, WIDTH, 1, bias=False)
+
+    def reset_parameters(self):
+        self.uses = self.uses and self.innate
 
     def forward(self, x):
         hidden = self.encode(x)
@@ -50,7 +61,6 @@ def alternatives(n: int = N) -> Alternatives:
 def _probe(model, given=None, layers="encode"):
     probe, subject = Steering({"base": alternatives() if given is None else given}, layers), Subject(model)
     probe.check(subject)
-    probe._untrained = {("base", "encode"): 0.0}
     with torch.no_grad():
         (found,) = probe.run(subject)
     return found, subject
@@ -67,6 +77,12 @@ def test_what_is_encoded_and_not_used_steers_nothing():
     found, _ = _probe(Pointer(uses=False))
     assert found.value == 0.0
     assert not found.positive
+
+
+def test_a_copy_that_has_learned_nothing_and_is_steered_as_well_makes_the_control_invalid():
+    found, _ = _probe(Pointer(innate=True))
+    assert found.detail["untrained"] == found.value > 0.8
+    assert (found.status, found.positive) == ("invalid_control", False)
 
 
 def test_a_random_step_is_as_large_where_activations_spread_and_the_raised_one_reaches_its_target():

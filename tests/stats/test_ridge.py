@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn import linear_model
 
-from lightning_mesa.stats.ridge import FoldSums, HeldOut, OnlineCode, Ridge, Unseen, doubling
+from lightning_mesa.stats.ridge import FoldSums, HeldOut, OnlineCode, Ridge, Unseen, doubling, ridge
 
 N, D, T, F = 300, 12, 3, 5
 
@@ -17,13 +17,34 @@ def data(seed=0):
     return x, y, torch.arange(N) % F
 
 
-@pytest.mark.parametrize("alpha", [1e-3, 1.0, 1e3])
-def test_weights_are_those_of_scikit_learn(alpha):
+def known(x, y, penalty):
+    """Weights and intercepts of scikit-learn, of the features as they are."""
+    x, y = x.double().numpy(), y.double().numpy()
+    mean, sd = x.mean(0), x.std(0)
+    fit = linear_model.Ridge(alpha=penalty * len(x)).fit((x - mean) / sd, y)
+    weights = fit.coef_.T / sd[:, None]
+    return weights, fit.intercept_ - mean @ weights
+
+
+@pytest.mark.parametrize("penalty", [1e-3, 1.0, 1e3])
+@pytest.mark.parametrize("n", [N, D - 4])
+def test_weights_are_those_of_scikit_learn_from_sums_and_from_items_also_if_these_are_fewer_than_features(penalty, n):
     x, y, _ = data()
-    (weights,), (intercepts,) = Ridge(FoldSums.of(x, y, torch.zeros(N).long(), 1), standardized=False).fit(alpha)
-    known = linear_model.Ridge(alpha=alpha).fit(x.double().numpy(), y.double().numpy())
-    assert np.abs(weights.numpy() - known.coef_.T).max() < 1e-6
-    assert np.abs(intercepts.numpy() - known.intercept_).max() < 1e-6
+    x, y = x[:n], y[:n]
+    of_known = known(x, y, penalty)
+    (weights,), (intercepts,) = Ridge(FoldSums.of(x, y, torch.zeros(n).long(), 1)).fit(penalty)
+    for given in ((weights, intercepts), ridge(x, y, penalty)):
+        assert np.abs(given[0].numpy() - of_known[0]).max() < 1e-6
+        assert np.abs(given[1].numpy() - of_known[1]).max() < 1e-6
+
+
+def test_constant_features_get_no_weight():
+    x, y, _ = data()
+    weights, intercepts = ridge(torch.cat([x, torch.full((N, 1), 7.1)], 1), y, 0.1)
+    assert torch.equal(weights[-1], torch.zeros(T).double())
+    of_rest = ridge(x, y, 0.1)
+    assert torch.allclose(weights[:-1], of_rest[0])
+    assert torch.allclose(intercepts, of_rest[1])
 
 
 def test_held_out_errors_are_those_of_fits_to_the_other_folds():
