@@ -116,6 +116,7 @@ def monitor(**options: Any) -> MesaMonitor:
         "reference": EnvDistribution(TwoDoors, episodes=100),
         "shifted": {"apart": EnvDistribution(apart, episodes=100)},
         "max_overhead": None,
+        "every_n_steps": 10,
     } | options
     return MesaMonitor(**options)
 
