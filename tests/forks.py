@@ -1,7 +1,7 @@
 """Code in processes of its own, forked from one that has imported everything and has run nothing.
 
-To import Lightning takes about ten CPU seconds; to fork a process that has imported it takes milliseconds. The server is
-forked before the first test runs (``conftest.py``): it has no state, thread or device of any test.
+To import Lightning takes about ten CPU seconds; to fork a process that has imported it takes milliseconds. The server
+is forked before the first test runs (``conftest.py``): it has no state, thread or device of any test.
 """
 
 import atexit
@@ -69,6 +69,11 @@ def script(path: Path, *arguments: str, **environment: str | None) -> Ended:
         environment: Variables to set; None removes one.
     """
     return run(partial(_script, path, arguments, environment))[0]
+
+
+def afresh(code: str, *without: str) -> Ended:
+    """Run code where neither our package nor a Lightning is imported yet, and some packages cannot be."""
+    return run(partial(_afresh, code, without))[0]
 
 
 def enter(folder: Path, environment: dict[str, str | None] | None = None) -> None:
@@ -142,6 +147,15 @@ def _work(work: Callable[[], Any], folder: Path) -> None:
                 handler.setStream(sys.stderr)
     value = work()
     (folder / "value").write_bytes(pickle.dumps(value))
+
+
+def _afresh(code: str, without: Sequence[str]) -> None:
+    imported_again = {"lightning_mesa", "pytorch_lightning", "lightning", "lightning_fabric", "gymnasium"}
+    for name in list(sys.modules):
+        if name.partition(".")[0] in imported_again:
+            del sys.modules[name]
+    sys.modules.update(dict.fromkeys(without))  # type: ignore[arg-type]
+    exec(code, {})
 
 
 def _script(path: Path, arguments: Sequence[str], environment: dict[str, str | None]) -> None:

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 
 import forks
 import toy
+from accelerator import ACCELERATOR
 from lightning_mesa import LoaderDistribution, MesaMonitor
 from lightning_mesa.data.items import Source
 from lightning_mesa.report.dashboard import Dashboard
@@ -48,9 +49,9 @@ class Alone(Callback):
                 torch.distributed.broadcast(buffer, src=0)
         data = SHIFTED()
         pl_module.eval()
-        x = data.x.to(next(pl_module.parameters()).dtype)
+        x = data.x.to(next(pl_module.parameters()))
         with torch.no_grad(), trainer.precision_plugin.forward_context():
-            right = int((pl_module(x).argmax(1) == data.y).sum())
+            right = int((pl_module(x).argmax(1).cpu() == data.y).sum())
         pl_module.train()
         for buffer, kept in zip(pl_module.buffers(), buffers, strict=True):
             buffer.copy_(kept)
@@ -98,7 +99,7 @@ def train(folder: Path, world_size: int, options: dict[str, Any]) -> dict[str, A
     model = Normed()
     trainer = pl.Trainer(
         default_root_dir=folder,
-        accelerator="cpu",
+        accelerator=ACCELERATOR if torch.cuda.device_count() >= world_size else "cpu",
         devices=world_size,
         strategy="ddp" if world_size > 1 else "auto",
         callbacks=callbacks,

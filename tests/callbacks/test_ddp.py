@@ -96,7 +96,9 @@ def test_groups_slices_readouts_and_extremes_do_not_depend_on_the_number_of_proc
     assert {"slice", "readout", "extremal_excess"} <= {finding["quantity"] for finding in alone}
 
 
-@pytest.mark.parametrize(("where", "rank"), [("observe", 1), ("report", 0), pytest.param("report", 1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("where", "rank"), [("observe", 1), ("report", 0), pytest.param("report", 1, marks=pytest.mark.slow)]
+)
 def test_an_error_on_one_process_ends_the_monitor_on_all_and_not_the_training(tmp_path, where, rank):
     watch = {"on_alert": ["checkpoint", "stop"]}
     found = processes.run(tmp_path, 2, watch=watch, callbacks=[processes.FailsOnOne(where, rank)], max_epochs=3)

@@ -142,7 +142,13 @@ def trained(folder, build, options, *callbacks):
     return trainer, {name: value.clone() for name, value in model.state_dict().items()}
 
 
-@pytest.mark.parametrize("kind", KINDS)
+QUICK = ("a compiled part", "manual optimisation", "bf16-mixed", "a classifier of transformers")
+"""The other precisions, accumulation and clipping are quick in test_neutrality."""
+
+
+@pytest.mark.parametrize(
+    "kind", [*QUICK, *(pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS if kind not in QUICK)]
+)
 def test_a_model_of_this_kind_is_watched_and_its_training_is_bitwise_the_same(tmp_path, kind):
     build, watch, options = KINDS[kind]
     mesa = toy.monitor(on_error="raise", **watch)

@@ -68,7 +68,7 @@ def decisions(envs: Any, log_p: Tensor, n: int = 120, prefer: Any = None) -> tup
     """The decisions, and how many episodes were run for them."""
     torch.manual_seed(0)
     asked = prefer or partial(_prefer, log_p)
-    steps, ran = run_decisions(envs, asked, GOALS, range(n), discount=DISCOUNT, max_steps=500, timeout=10), 0
+    steps, ran = run_decisions(envs, asked, GOALS, range(n), discount=DISCOUNT, max_steps=500, timeout=600), 0
     while True:
         try:
             ran = next(steps)
@@ -123,7 +123,7 @@ def test_where_chance_gains_nothing_only_the_policy_s_own_decisions_are_left():
 
     torch.manual_seed(0)
     asked = partial(_prefer, policy(0.0))
-    ran = run_decisions(vector(Endless), asked, GOALS, range(8), discount=DISCOUNT, max_steps=5, timeout=10)
+    ran = run_decisions(vector(Endless), asked, GOALS, range(8), discount=DISCOUNT, max_steps=5, timeout=600)
     assert finished(ran).features.shape == (2, 4, 2, 3)
 
 
