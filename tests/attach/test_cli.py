@@ -7,10 +7,10 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
-from test_replay import LOST, look, table
 
 import toy
 from lightning_mesa.attach.cli import main
+from score_tables import LOST, look, table
 
 ROOT = Path(__file__).parents[2]
 

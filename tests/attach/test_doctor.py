@@ -71,6 +71,8 @@ def script(request, tmp_path, monkeypatch, capfd):
     shutil.copytree(EXAMPLES / "plain", tmp_path, dirs_exist_ok=True)
 
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "shifts", raising=False)
 
     def fork(command, env):
         python, path, *arguments = command
