@@ -226,7 +226,7 @@ def test_a_corridor_has_no_length_bias_through_the_monitor(tmp_path: Path):
         def forward(self, seen: Any) -> Any:
             return super().forward(seen.expand(-1, 2))
 
-    where = EnvDistribution(Corridor, lambda m, o, s: (torch.zeros(len(o), 2), s), episodes=400, num_envs=16)
+    where = EnvDistribution(Corridor, lambda m, o, s: (o.new_zeros(len(o), 2), s), episodes=400, num_envs=16)
     mesa = monitor(
         base=EpisodeReturn((0, 1)), proxies=[Reached("over", chance=0)], reference=where, shifted={"same": where}
     )
