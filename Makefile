@@ -2,9 +2,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+TESTS := $(BIN)/python -m pytest -n auto --dist worksteal
 READY := $(VENV)/ready-with-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 
-.PHONY: demo maze test coverage test-matrix lint bench clean
+.PHONY: demo maze test test-all coverage test-matrix lint bench clean
 
 demo: $(READY)
 	$(BIN)/python examples/colored_digits.py confounded --out runs/demo
@@ -13,12 +14,20 @@ maze: $(READY)
 	$(BIN)/python examples/red_doors.py confounded --updates 100 --out runs/maze
 	$(BIN)/python examples/red_doors.py varied --out runs/maze
 
+# A worker on each core is enough.
+test test-all coverage: export OMP_NUM_THREADS := 1
+
+# What a change can break.
 test: lint
-	$(BIN)/python -m pytest -n auto --dist worksteal
+	$(TESTS) -m "not slow"
+
+# The same, and what takes long: trained examples, every process group, kills, the whole matrix of configurations.
+test-all: lint
+	$(TESTS)
 
 # Slower than the tests alone.
 coverage: $(READY)
-	$(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term:skip-covered
+	$(TESTS) --cov --cov-report=term:skip-covered
 
 test-matrix: $(READY)
 	$(BIN)/python -m nox

@@ -9,7 +9,6 @@ second look. After it comes a run without the monitor and of as many steps, whos
 
 import argparse
 import random
-import subprocess
 import tempfile
 import time
 from math import ceil
@@ -33,7 +32,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             try:
                 result = attempt(Path(folder), one, options.seconds)
-            except subprocess.TimeoutExpired:
+            except TimeoutError:
                 result = {"hung"}
         for key in result:
             counts[key] += 1

@@ -19,7 +19,7 @@ from pathlib import Path
 from hypothesis import HealthCheck, Phase, given, settings
 
 from fuzzing import GOOD, Watch, attempt, configurations
-from lightning_mesa.callbacks import autoload
+from lightning_mesa.attach import autoload
 from namespace import pl
 
 

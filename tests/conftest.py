@@ -1,5 +1,14 @@
+import sys
+
 import pytest
 import torch
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop() -> None:
+    """Fork the server of processes once all modules are imported and before any test has run."""
+    if "forks" in sys.modules:
+        sys.modules["forks"].server()
 
 
 @pytest.fixture(autouse=True)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.distributions import Categorical
 from torch.utils.data import DataLoader
 
+from accelerator import ACCELERATOR
 from lightning_mesa import EnvDistribution, Finding, MesaMonitor, Reached, read_journal
 from lightning_mesa.report.journal import findings_of
 from namespace import pl
@@ -88,12 +89,12 @@ class Agent(pl.LightningModule):
         return DataLoader(range(self.updates), batch_size=1)
 
     def on_fit_start(self) -> None:
-        self.seen = torch.as_tensor(self.envs.reset(seed=0)[0])
+        self.seen = torch.as_tensor(self.envs.reset(seed=0)[0], device=self.device)
 
     def training_step(self, batch: Tensor, batch_idx: int) -> None:
         policy = Categorical(logits=self(self.seen))
         action = policy.sample()
-        reward = torch.as_tensor(self.envs.step(action.numpy())[1]).float()
+        reward = torch.as_tensor(self.envs.step(action.cpu().numpy())[1], dtype=torch.float32, device=self.device)
         value = self.critic(self.seen)[:, 0]
         losses = (-(policy.log_prob(action) * (reward - value.detach())).mean(), (reward - value).square().mean())
         for optimizer, loss in zip(self.optimizers(), losses, strict=True):
@@ -103,7 +104,7 @@ class Agent(pl.LightningModule):
         self.rewards.append(float(reward.sum()))
         self.log("train/reward", reward.mean())
         # Gymnasium's default: the step after the last one begins the next episode.
-        self.seen = torch.as_tensor(self.envs.step(action.numpy())[0])
+        self.seen = torch.as_tensor(self.envs.step(action.cpu().numpy())[0], device=self.device)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         return [torch.optim.Adam(part.parameters(), lr=0.05) for part in (self.actor, self.critic)]
@@ -116,6 +117,7 @@ def monitor(**options: Any) -> MesaMonitor:
         "reference": EnvDistribution(TwoDoors, episodes=100),
         "shifted": {"apart": EnvDistribution(apart, episodes=100)},
         "max_overhead": None,
+        "every_n_steps": 10,
     } | options
     return MesaMonitor(**options)
 
@@ -131,7 +133,8 @@ def fit(folder: Path, *callbacks: Any, model: Agent | None = None, **options: An
     trainer = pl.Trainer(
         default_root_dir=folder,
         max_epochs=1,
-        accelerator="cpu",
+        accelerator=ACCELERATOR,
+        devices=1,
         callbacks=list(callbacks),
         enable_progress_bar=False,
         enable_model_summary=False,

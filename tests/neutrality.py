@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from torchmetrics.classification import MulticlassAccuracy
 
+from accelerator import ACCELERATOR
 from lightning_mesa import LoaderDistribution, Matches, MesaMonitor
 from lightning_mesa.callbacks import run as of_monitor
 from lightning_mesa.errors import MesaWarning
@@ -225,7 +226,7 @@ class Recorder(pl.Callback):
             {
                 "grad mode": torch.is_grad_enabled(),
                 "inference mode": torch.is_inference_mode_enabled(),
-                "autocast": torch.is_autocast_enabled("cpu"),
+                "autocast": [torch.is_autocast_enabled(kind) for kind in ("cpu", "cuda")],
                 "default type": str(torch.get_default_dtype()),
                 "stage": str(trainer.state.stage),
                 "gradients": [p.grad is not None for p in pl_module.parameters()],
@@ -290,7 +291,9 @@ def train(
             "val_check_interval": 3,
             "num_sanity_val_steps": 1,
             "log_every_n_steps": 1,
-            "accelerator": "cpu",
+            "accelerator": ACCELERATOR,
+            "devices": 1,
+            "deterministic": None if ACCELERATOR == "cpu" else "warn",
             "enable_progress_bar": False,
             "enable_model_summary": False,
             "enable_checkpointing": False,
@@ -314,6 +317,7 @@ def train(
         "scheduler": scheduler.state_dict(),
         "random streams": {
             "torch": torch.get_rng_state(),
+            "devices": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
             "numpy": np.random.get_state(),
             "python": random.getstate(),
             "shared": data.generator and data.generator.get_state(),

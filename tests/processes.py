@@ -4,21 +4,23 @@ import os
 import pickle
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning_utilities.core.rank_zero import rank_zero_only
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
+import forks
 import toy
+from accelerator import ACCELERATOR
 from lightning_mesa import LoaderDistribution, MesaMonitor
 from lightning_mesa.data.items import Source
 from lightning_mesa.report.dashboard import Dashboard
 from namespace import Callback, CSVLogger, pl
-
-HERE = Path(__file__).parent
 
 
 class Normed(toy.ToyModel):
@@ -47,9 +49,9 @@ class Alone(Callback):
                 torch.distributed.broadcast(buffer, src=0)
         data = SHIFTED()
         pl_module.eval()
-        x = data.x.to(next(pl_module.parameters()).dtype)
+        x = data.x.to(next(pl_module.parameters()))
         with torch.no_grad(), trainer.precision_plugin.forward_context():
-            right = int((pl_module(x).argmax(1) == data.y).sum())
+            right = int((pl_module(x).argmax(1).cpu() == data.y).sum())
         pl_module.train()
         for buffer, kept in zip(pl_module.buffers(), buffers, strict=True):
             buffer.copy_(kept)
@@ -97,7 +99,7 @@ def train(folder: Path, world_size: int, options: dict[str, Any]) -> dict[str, A
     model = Normed()
     trainer = pl.Trainer(
         default_root_dir=folder,
-        accelerator="cpu",
+        accelerator=ACCELERATOR if torch.cuda.device_count() >= world_size else "cpu",
         devices=world_size,
         strategy="ddp" if world_size > 1 else "auto",
         callbacks=callbacks,
@@ -131,25 +133,42 @@ def train(folder: Path, world_size: int, options: dict[str, Any]) -> dict[str, A
     }
 
 
-def run(folder: Path, world_size: int, seconds: float = 120, **options: Any) -> list[dict[str, Any]]:
+def run(folder: Path, world_size: int, seconds: float = forks.HANG, **options: Any) -> list[dict[str, Any]]:
     """Train in processes of their own; returns what each of them found, in the order of their ranks.
 
     Raises:
-        subprocess.TimeoutExpired: If they hang.
+        TimeoutError: If they hang.
         RuntimeError: If one fails.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    ranks = [partial(_one, rank, folder, world_size, options) for rank in range(world_size)]
+    ended = forks.run(*ranks, seconds=seconds)
+    if any(process.returncode for process in ended):
+        raise RuntimeError("\n".join(process.stderr[-4000:] for process in ended))
+    return [process.value for process in ended]
+
+
+def _one(rank: int, folder: Path, world_size: int, options: dict[str, Any]) -> dict[str, Any]:
+    """Train as one of several, which meet by a file: no port can be taken by another group."""
+    os.environ |= {"LOCAL_RANK": str(rank), "NODE_RANK": "0", "WORLD_SIZE": str(world_size)}
+    rank_zero_only.rank = rank
+    if world_size == 1:
+        return train(folder, world_size, options)
+    store = torch.distributed.FileStore(str(folder / "store"), world_size)
+    torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=world_size)
+    found = train(folder, world_size, options)
+    torch.distributed.destroy_process_group()
+    return found
+
+
+def launch(folder: Path, world_size: int, **options: Any) -> list[dict[str, Any]]:
+    """The same by a script of which Lightning starts the other processes."""
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "options.pickle").write_bytes(pickle.dumps(options))
-    environment = os.environ | {"PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, __file__, str(folder), str(world_size)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=seconds,
-    )
-    if done.returncode:
-        raise RuntimeError(done.stderr[-4000:])
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, __file__, str(folder), str(world_size)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=forks.HANG)
+    assert done.returncode == 0, done.stderr[-4000:]
     return [pickle.loads((folder / f"rank{rank}.pickle").read_bytes()) for rank in range(world_size)]
 
 

@@ -1,16 +1,20 @@
+import doctest
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
+import pytest
+
+import forks
 import lightning_mesa
 
-ROOT = Path(__file__).parents[1]
-
-
-def test_the_import_walls_hold():
-    """The contracts in pyproject.toml: imports run one way, and the mathematics does not know Lightning."""
-    lint = subprocess.run([Path(sys.executable).with_name("lint-imports")], cwd=ROOT, capture_output=True, text=True)
-    assert lint.returncode == 0, lint.stdout
+PACKAGE = Path(lightning_mesa.__file__).parent
+WITH_EXAMPLES = [
+    ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+    for path in sorted(PACKAGE.rglob("*.py"))
+    if ">>> " in path.read_text(encoding="utf-8")
+]
 
 
 def test_importing_the_package_imports_nothing_heavy():
@@ -22,9 +26,8 @@ def test_importing_the_package_imports_nothing_heavy():
 
 def test_environments_need_gymnasium_only_where_there_are_some():
     """It is an extra: the monitor and everything that it imports do without."""
-    code = "import sys, lightning_mesa.callbacks.monitor; print('gymnasium' in sys.modules)"
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert out.stdout.strip() == "False"
+    done = forks.afresh("import sys, lightning_mesa.callbacks.monitor; print('gymnasium' in sys.modules)")
+    assert done.stdout == "False\n", done.stderr
 
 
 def test_every_public_name_is_there():
@@ -32,10 +35,9 @@ def test_every_public_name_is_there():
         assert getattr(lightning_mesa, name).__name__ == name
 
 
-def test_docstring_examples_run():
+@pytest.mark.parametrize("name", WITH_EXAMPLES)
+def test_docstring_examples_run(name):
     """The examples in the docstrings give what they say."""
-    modules = ["stats/intervals", "objectives/matches", "callbacks/monitor", "checks/check"]
-    modules += [f"judge/{module}" for module in ("sequential", "eprocess", "bootstrap", "bands")]
-    files = [str(ROOT / "lightning_mesa" / f"{module}.py") for module in modules]
-    done = subprocess.run([sys.executable, "-m", "pytest", "-q", "--doctest-modules", "-p", "no:cacheprovider", *files])
-    assert done.returncode == 0
+    found = doctest.testmod(import_module(name), optionflags=doctest.ELLIPSIS)
+    assert found.attempted
+    assert not found.failed

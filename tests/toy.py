@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
+from accelerator import ACCELERATOR
 from lightning_mesa import Matches, MesaMonitor
 from namespace import pl
 
@@ -92,7 +93,8 @@ def fit(folder: Path, *callbacks: pl.Callback, model: pl.LightningModule | None 
     trainer_options = {
         "default_root_dir": folder,
         "max_epochs": 3,
-        "accelerator": "cpu",
+        "accelerator": ACCELERATOR,
+        "devices": 1,
         "enable_progress_bar": False,
         "enable_model_summary": False,
         "enable_checkpointing": False,

@@ -124,6 +124,7 @@ def smallest(log_e_values: Sequence[Tensor]) -> Tensor:
         log_e_values: ``[K]`` of each part of the null.
 
     Example:
+        >>> from lightning_mesa.stats.intervals import Mean
         >>> reference, shifted = Mean((0.0, 50.0)), Mean((50.0, 0.0))  # the gap is at most .1; x = .6
         >>> bool(smallest([reference.log_e_at_most(0.6), shifted.log_e_at_least(0.5)]).max() > 10)
         True

@@ -1,15 +1,13 @@
 """Three scripts as their authors write them, watched by the environment variable, and not a line changed."""
 
 import csv
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+import forks
 from lightning_mesa import read_journal
 from namespace import INSTALLED
 
@@ -30,11 +28,8 @@ def run(folder, name, watch):
     for needed in {"lightning_cli": ["jsonargparse"], "hydra": ["hydra"], "plain": []}[name]:
         pytest.importorskip(needed)
     shutil.copytree(EXAMPLES / name, folder)
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("LIGHTNING_MESA")}
-    environment["PYTHONPATH"] = str(folder)
-    if watch:
-        environment |= {"LIGHTNING_MESA_CONFIG": str(folder / "mesa.yaml"), "LIGHTNING_MESA_ALLOW": allow}
-    done = subprocess.run([sys.executable, *command], cwd=folder, env=environment, capture_output=True, text=True)
+    environment = {"LIGHTNING_MESA_CONFIG": str(folder / "mesa.yaml"), "LIGHTNING_MESA_ALLOW": allow}
+    done = forks.script(folder / command[0], *command[1:], **(environment if watch else dict.fromkeys(environment)))
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout + done.stderr
 
@@ -47,8 +42,9 @@ def users_rows(folder):
     return [row for row in rows if set(row) - {"step", "epoch"}]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize(
+    "name", ["plain", *(pytest.param(name, marks=pytest.mark.slow) for name in SCRIPTS if name != "plain")]
+)
 def test_a_script_is_watched_and_trains_as_without_us(tmp_path, name):
     said = run(tmp_path / "on", name, watch=True)
     run(tmp_path / "off", name, watch=False)

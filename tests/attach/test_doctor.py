@@ -1,13 +1,13 @@
 """What is installed, how to attach, and a configuration tried on a script before it trains."""
 
-import os
 import shutil
-import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 from test_attach_examples import EXAMPLES
 
+import forks
 from lightning_mesa.attach import doctor
 from lightning_mesa.attach.cli import main
 from namespace import INSTALLED
@@ -63,31 +63,37 @@ def test_a_script_needs_a_configuration(capsys):
     assert "give the configuration too" in capsys.readouterr().err
 
 
-@pytest.fixture
-def script(tmp_path):
-    """The plain script in a folder of its own, tried by the command."""
+@pytest.fixture(params=["forked", pytest.param("started", marks=pytest.mark.slow)])
+def script(request, tmp_path, monkeypatch, capfd):
+    """The plain script in a folder of its own, tried by the command: in a fork, or as it is started for a user."""
     if "pytorch_lightning" not in INSTALLED:
         pytest.skip("the script is written for pytorch_lightning")
     shutil.copytree(EXAMPLES / "plain", tmp_path, dirs_exist_ok=True)
 
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "shifts", raising=False)
+
+    def fork(command, env):
+        python, path, *arguments = command
+        assert python == sys.executable
+        return forks.script(tmp_path / path, *arguments, **env)
+
+    if request.param == "forked":
+        monkeypatch.setattr(doctor, "subprocess", SimpleNamespace(run=fork))
+
     def tried(config, *command):
+        """The exit status, and what is said."""
         (tmp_path / "mesa.yaml").write_text(config)
-        options = ["--config", "mesa.yaml", "--allow", "shifts"]
-        return subprocess.run(
-            [sys.executable, "-m", "lightning_mesa.attach.cli", "doctor", *options, *(command or ["train.py"])],
-            cwd=tmp_path,
-            env=os.environ | {"PYTHONPATH": str(tmp_path)},
-            capture_output=True,
-            text=True,
-        )
+        status = main(["doctor", "--config", "mesa.yaml", "--allow", "shifts", *(command or ["train.py"])])
+        return status, capfd.readouterr().out
 
     return tried
 
 
-@pytest.mark.slow
 def test_a_configuration_that_fits_is_shown_and_nothing_is_trained(tmp_path, script):
-    done = script(CONFIG)
-    assert done.returncode == 0, done.stderr
+    status, said = script(CONFIG)
+    assert status == 0, said
     for expected in (
         "trainer: pytorch_lightning.Trainer, SingleDeviceStrategy, precision 32-true",
         "looks: after each validation, 9 in all",
@@ -95,12 +101,11 @@ def test_a_configuration_that_fits_is_shown_and_nothing_is_trained(tmp_path, scr
         "with max_overhead=0.05, at most one every",
         "inverted      500",
     ):
-        assert expected in done.stdout
+        assert expected in said
     assert not (tmp_path / "model.pt").exists()
     assert not list(tmp_path.rglob("findings.jsonl"))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "command", "message"),
     [
@@ -110,6 +115,6 @@ def test_a_configuration_that_fits_is_shown_and_nothing_is_trained(tmp_path, scr
     ],
 )
 def test_what_does_not_fit_is_said(script, change, command, message):
-    done = script(CONFIG.replace(*change), *command)
-    assert done.returncode == 1
-    assert message in done.stdout
+    status, said = script(CONFIG.replace(*change), *command)
+    assert status == 1
+    assert message in said

@@ -7,10 +7,10 @@ import environments
 import processes
 from lightning_mesa import EnvDistribution, Reached, read_journal
 
-pytestmark = pytest.mark.slow
+THREE = pytest.param(3, marks=pytest.mark.slow)
 
 
-@pytest.fixture(scope="module", params=[2, 3])
+@pytest.fixture(scope="module", params=[2, THREE])
 def watched(request, tmp_path_factory):
     """A run under the monitor, and the same without it."""
     folder = tmp_path_factory.mktemp(f"ddp{request.param}")
@@ -30,6 +30,7 @@ def test_training_is_bitwise_the_same(watched):
     assert not torch.equal(on[0]["statistics"][2], on[1]["statistics"][2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("world_size", "watch", "options"),
     [
@@ -75,7 +76,8 @@ def test_each_finding_is_written_once(watched):
     assert [alert["signature"] for alert in alerts] == [alert["signature"] for alert in on[0]["alerts"]]
 
 
-def test_groups_slices_readouts_and_extremes_do_not_depend_on_the_number_of_processes(tmp_path):
+@pytest.mark.parametrize("world_size", [2, THREE])
+def test_groups_slices_readouts_and_extremes_do_not_depend_on_the_number_of_processes(tmp_path, world_size):
     """The halves of the items that searches and readouts use, too: at the look before training."""
 
     def first_look(world_size):
@@ -84,18 +86,19 @@ def test_groups_slices_readouts_and_extremes_do_not_depend_on_the_number_of_proc
         return [f for f in read_journal(folder / "log/mesa/findings.jsonl") if f["step"] == 0]
 
     alone = first_look(1)
-    for world_size in (2, 3):
-        for mine, theirs in zip(first_look(world_size), alone, strict=True):
-            assert mine["quantity"] == theirs["quantity"]
-            assert mine["n"] == theirs["n"]
-            # Probabilities are single precision, and their last digits depend on the batch they were computed in.
-            most = 1e-7 if mine["measure"] == "behavioral_objective" else 1e-12
-            for key in ("value", "low", "high"):
-                assert mine[key] == pytest.approx(theirs[key], abs=most), mine
+    for mine, theirs in zip(first_look(world_size), alone, strict=True):
+        assert mine["quantity"] == theirs["quantity"]
+        assert mine["n"] == theirs["n"]
+        # Probabilities are single precision, and their last digits depend on the batch they were computed in.
+        most = 1e-7 if mine["measure"] == "behavioral_objective" else 1e-12
+        for key in ("value", "low", "high"):
+            assert mine[key] == pytest.approx(theirs[key], abs=most), mine
     assert {"slice", "readout", "extremal_excess"} <= {finding["quantity"] for finding in alone}
 
 
-@pytest.mark.parametrize(("where", "rank"), [("observe", 1), ("report", 0), ("report", 1)])
+@pytest.mark.parametrize(
+    ("where", "rank"), [("observe", 1), ("report", 0), pytest.param("report", 1, marks=pytest.mark.slow)]
+)
 def test_an_error_on_one_process_ends_the_monitor_on_all_and_not_the_training(tmp_path, where, rank):
     watch = {"on_alert": ["checkpoint", "stop"]}
     found = processes.run(tmp_path, 2, watch=watch, callbacks=[processes.FailsOnOne(where, rank)], max_epochs=3)
@@ -110,6 +113,7 @@ def test_all_processes_stop_at_the_same_step_and_keep_the_healthy_checkpoint(tmp
     assert list((tmp_path / "log/mesa").glob("alert-*.ckpt"))
 
 
+@pytest.mark.slow
 def test_the_budget_is_decided_for_all_processes(tmp_path):
     watch = {"max_overhead": 0.05, "every_n_steps": 1}
     found = processes.run(tmp_path, 3, watch=watch, max_epochs=8)
@@ -118,6 +122,7 @@ def test_the_budget_is_decided_for_all_processes(tmp_path):
     assert not any(process["disabled"] for process in found)
 
 
+@pytest.mark.slow
 def test_episodes_do_not_depend_on_the_number_of_processes(tmp_path):
     """Each runs its share of them, with the seeds that they have in any case."""
 
@@ -145,3 +150,14 @@ def test_episodes_do_not_depend_on_the_number_of_processes(tmp_path):
         assert (mine["quantity"], mine["n"]) == (theirs["quantity"], theirs["n"])
         for key in ("value", "low", "high"):
             assert mine[key] == pytest.approx(theirs[key], abs=1e-12), mine
+
+
+@pytest.mark.slow
+def test_processes_that_lightning_starts_itself_find_the_same(tmp_path):
+    """As a user's script does: run again by Lightning for each process but the first, which meet at a port."""
+    options = {"watch": {"every_n_steps": 3}, "max_epochs": 2}
+    forked = processes.run(tmp_path / "forked", 2, **options)
+    launched = processes.launch(tmp_path / "launched", 2, **options)
+    for mine, theirs in zip(launched, forked, strict=True):
+        assert mine["findings"] == theirs["findings"]
+        assert all(torch.equal(mine["weights"][name], value) for name, value in theirs["weights"].items())

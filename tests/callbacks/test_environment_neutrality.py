@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures(all_are_closed.__name__)
 
 def sampled(pl_module: Any, observation: Any, state: Any) -> tuple[Any, None]:
     """Draws from the global streams itself."""
-    noise = torch.rand(len(observation), 2) + random.random() + np.random.rand()
+    noise = torch.rand(len(observation), 2).to(observation) + random.random() + np.random.rand()
     return torch.distributions.Categorical(logits=pl_module(observation) + noise), None
 
 
@@ -35,7 +35,7 @@ def remembering(pl_module: Any, observation: Any, state: Any) -> tuple[Any, Any]
 
 def with_noise(pl_module: Any, observation: Any, state: Any) -> tuple[Any, None]:
     """The same, with logits that differ a little each time."""
-    return pl_module(observation) + 1e-5 * torch.rand(len(observation), 1), None
+    return pl_module(observation) + 1e-5 * torch.rand(len(observation), 1).to(observation), None
 
 
 def watching(env: Any = lambda: Closed(together=False), **options: Any) -> MesaMonitor:

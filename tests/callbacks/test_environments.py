@@ -9,6 +9,7 @@ import torch
 from gymnasium.vector import SyncVectorEnv
 
 import environments
+from accelerator import ACCELERATOR
 from environments import Agent, Closed, Corridor, TwoDoors, all_are_closed, apart, findings, monitor, watched
 from lightning_mesa import EnvDistribution, EpisodeReturn, Reached
 from lightning_mesa.data.episodes import EnvSource
@@ -34,7 +35,7 @@ def test_an_agent_that_follows_base_raises_none(tmp_path: Path):
     assert trainer.callback_metrics["mesa/apart/competence/goal"] > 0.5
 
 
-@pytest.mark.parametrize(("together", "more"), [(True, "red"), (False, "goal")])
+@pytest.mark.parametrize(("together", "more"), [(True, "red"), pytest.param(False, "goal", marks=pytest.mark.slow)])
 def test_the_behavioral_objective_follows_the_behavior(tmp_path: Path, together: bool, more: str):
     """Trained where red is the goal, red has the weight; trained where it is not, the goal has."""
     shifted = {"apart": EnvDistribution(apart, episodes=100, decisions=200)}
@@ -82,7 +83,8 @@ def test_new_episodes_come_at_every_look_unless_they_are_to_be_reused(tmp_path: 
 
     where = {kind.kind: EnvDistribution(kind, episodes=8, data_regime=kind.kind) for kind in (Fresh, Reused)}
     chance = [Reached("goal", chance=0.5), Reached("red", chance=0.5)]
-    mesa = monitor(base=chance[0], proxies=chance[1:], reference=where["fresh"], shifted={"apart": where["reused"]})
+    options = {"reference": where["fresh"], "shifted": {"apart": where["reused"]}, "every_n_steps": 1}
+    mesa = monitor(base=chance[0], proxies=chance[1:], **options)
     environments.fit(tmp_path, mesa, model=Agent(updates=4))
     assert len(seeds["fresh"]) == len(seeds["reused"]) > 16
     used = [seed for seed in seeds["fresh"] if seed is not None]
@@ -111,7 +113,7 @@ def test_chance_is_measured_once_and_kept_in_checkpoints(tmp_path: Path, monkeyp
     resumed = pl.Trainer(
         default_root_dir=tmp_path,
         max_epochs=2,
-        accelerator="cpu",
+        accelerator=ACCELERATOR,
         callbacks=[again],
         logger=False,
         enable_checkpointing=False,
@@ -224,7 +226,7 @@ def test_a_corridor_has_no_length_bias_through_the_monitor(tmp_path: Path):
         def forward(self, seen: Any) -> Any:
             return super().forward(seen.expand(-1, 2))
 
-    where = EnvDistribution(Corridor, lambda m, o, s: (torch.zeros(len(o), 2), s), episodes=400, num_envs=16)
+    where = EnvDistribution(Corridor, lambda m, o, s: (o.new_zeros(len(o), 2), s), episodes=400, num_envs=16)
     mesa = monitor(
         base=EpisodeReturn((0, 1)), proxies=[Reached("over", chance=0)], reference=where, shifted={"same": where}
     )

@@ -124,7 +124,7 @@ KINDS: dict[str, tuple[Any, dict, dict]] = {
     "bf16-mixed": (toy.ToyModel, {}, {"precision": "bf16-mixed"}),
     "bf16-true": (toy.ToyModel, {}, {"precision": "bf16-true"}),
     "64-true": (toy.ToyModel, {}, {"precision": "64-true"}),
-    "accumulated gradients": (toy.ToyModel, {}, {"accumulate_grad_batches": 3, "max_epochs": 20}),
+    "accumulated gradients": (toy.ToyModel, {}, {"accumulate_grad_batches": 3, "max_epochs": 10}),
     "clipped gradients": (toy.ToyModel, {}, {"gradient_clip_val": 0.5}),
     "a classifier of transformers": (lambda: Transformer("classifier"), on_tokens(), tokens()),
     "a language model of transformers": (
@@ -138,11 +138,17 @@ KINDS: dict[str, tuple[Any, dict, dict]] = {
 def trained(folder, build, options, *callbacks):
     torch.manual_seed(0)
     model = build()
-    trainer = toy.fit(folder, *callbacks, model=model, **{"max_epochs": 12} | options)
+    trainer = toy.fit(folder, *callbacks, model=model, **{"max_epochs": 6} | options)
     return trainer, {name: value.clone() for name, value in model.state_dict().items()}
 
 
-@pytest.mark.parametrize("kind", KINDS)
+QUICK = ("a compiled part", "manual optimisation", "bf16-mixed", "a classifier of transformers")
+"""The other precisions, accumulation and clipping are quick in test_neutrality."""
+
+
+@pytest.mark.parametrize(
+    "kind", [*QUICK, *(pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS if kind not in QUICK)]
+)
 def test_a_model_of_this_kind_is_watched_and_its_training_is_bitwise_the_same(tmp_path, kind):
     build, watch, options = KINDS[kind]
     mesa = toy.monitor(on_error="raise", **watch)

@@ -163,7 +163,29 @@ TAKEN_AWAY: dict[str, tuple[dict[str, Callable[..., Any]], Configuration, Expect
 }
 
 
-@pytest.mark.parametrize(("replacements", "configuration", "expected"), TAKEN_AWAY.values(), ids=TAKEN_AWAY)
+QUICK = {
+    "train mode in the look",
+    "only the root's mode is kept",
+    "the dataset augments from numpy",
+    "loaders share a generator",
+    "the dataset owns a generator: numpy",
+    "buffers",
+    "logging in the forward pass",
+    "trainer.training is true in the look",
+    "dropout outside isolation",
+    "backward() leaves .grad",
+    "a value under the user's key",
+}
+"""One leak of each protection, and of each way that a callback leaks; ``make test-all`` has the others."""
+
+
+def cases(leaks: dict[str, tuple[Any, ...]]) -> list[Any]:
+    return [
+        pytest.param(*case, id=name, marks=[] if name in QUICK else pytest.mark.slow) for name, case in leaks.items()
+    ]
+
+
+@pytest.mark.parametrize(("replacements", "configuration", "expected"), cases(TAKEN_AWAY))
 def test_a_missing_protection_is_caught(replacements, configuration, expected, monkeypatch):
     take_away(monkeypatch, **replacements)
     check(disturbed(configuration, monitor(configuration)), expected)
@@ -330,7 +352,7 @@ CALLBACKS: dict[str, tuple[pl.Callback, Configuration, Expected]] = {
 }
 
 
-@pytest.mark.parametrize(("callback", "configuration", "expected"), CALLBACKS.values(), ids=CALLBACKS)
+@pytest.mark.parametrize(("callback", "configuration", "expected"), cases(CALLBACKS))
 def test_a_leaking_callback_is_caught(callback, configuration, expected):
     check(disturbed(configuration, callback), expected)
 

@@ -1,13 +1,13 @@
 """Both Lightnings, and the command lines of both; the whole suite runs on either (make test-matrix)."""
 
-import subprocess
-import sys
 from importlib import import_module
 
 import pytest
 import torch
 
+import forks
 import toy
+from accelerator import ACCELERATOR
 from lightning_mesa import MesaMonitor
 from lightning_mesa.callbacks.compat import NAMESPACES
 from namespace import INSTALLED
@@ -42,7 +42,7 @@ def test_the_same_class_watches_the_trainer_of_either_lightning(tmp_path, namesp
         callbacks=[stop, mesa] if in_a_list else mesa,
         default_root_dir=tmp_path,
         max_epochs=20,
-        accelerator="cpu",
+        accelerator=ACCELERATOR,
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -61,7 +61,12 @@ def test_a_checkpoint_of_one_lightning_is_resumed_by_the_other(tmp_path):
         pl, model = build(namespace)
         checkpoints = import_module(f"{namespace}.callbacks").ModelCheckpoint(tmp_path, save_last=True)
         mesa = toy.monitor()
-        options = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+        options = {
+            "accelerator": ACCELERATOR,
+            "logger": False,
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+        }
         trainer = pl.Trainer(callbacks=[mesa, checkpoints], max_epochs=epochs, default_root_dir=tmp_path, **options)
         trainer.fit(model, toy.loader(), toy.loader(400, seed=1), ckpt_path=last)
         last = checkpoints.last_model_path
@@ -70,22 +75,16 @@ def test_a_checkpoint_of_one_lightning_is_resumed_by_the_other(tmp_path):
     assert watched[1].alerts[: len(watched[0].alerts)] == watched[0].alerts
 
 
-def python(code, *without):
-    """Run code in a process in which some packages cannot be imported."""
-    block = f"import sys; sys.modules.update(dict.fromkeys({without!r})); sys.path.insert(0, 'tests'); "
-    return subprocess.run([sys.executable, "-c", block + code], capture_output=True, text=True)
-
-
 @BOTH
 def test_one_lightning_is_enough(namespace):
     other = {"pytorch_lightning": "lightning", "lightning.pytorch": "pytorch_lightning"}[namespace]
     code = f"import lightning_mesa, {namespace}; print(issubclass(lightning_mesa.MesaMonitor, {namespace}.Callback))"
-    done = python(code, other)
+    done = forks.afresh(code, other)
     assert done.stdout.strip() == "True", done.stderr
 
 
 def test_without_any_lightning_the_message_says_what_to_install():
-    done = python("from lightning_mesa import MesaMonitor", "lightning", *NAMESPACES)
+    done = forks.afresh("from lightning_mesa import MesaMonitor", "lightning", *NAMESPACES)
     assert done.returncode
     last = done.stderr.strip().splitlines()[-1]
     assert "no Lightning can be imported: pip install pytorch-lightning, or lightning" in last
@@ -136,7 +135,7 @@ def test_the_command_line_builds_nested_objects_and_its_saved_config_trains_agai
     pytest.importorskip("jsonargparse")
     monkeypatch.chdir(tmp_path)
     toy.NOTED.clear()
-    (tmp_path / "fit.yaml").write_text(YAML)
+    (tmp_path / "fit.yaml").write_text(YAML.replace("accelerator: cpu", f"accelerator: {ACCELERATOR}"))
     trainer = command_line(namespace, ["fit", "--config=fit.yaml"])
     (mesa,) = (callback for callback in trainer.callbacks if isinstance(callback, MesaMonitor))
     assert mesa.alarm.alpha == 0.02
@@ -152,7 +151,7 @@ def test_the_command_line_builds_nested_objects_and_its_saved_config_trains_agai
 def test_a_callback_is_appended_by_its_short_name(tmp_path, monkeypatch, namespace):
     pytest.importorskip("jsonargparse")
     monkeypatch.chdir(tmp_path)
-    arguments = ["fit", "--trainer.max_epochs=1", "--trainer.accelerator=cpu", "--trainer.logger=false"]
+    arguments = ["fit", "--trainer.max_epochs=1", f"--trainer.accelerator={ACCELERATOR}", "--trainer.logger=false"]
     arguments += ["--trainer.callbacks+=MesaMonitor", "--trainer.callbacks.base=Matches"]
     arguments += ["--trainer.callbacks.base.target=y", "--trainer.callbacks.shifted.apart=datamodule.shifted"]
     arguments += ["--trainer.callbacks.inputs=x", "--trainer.callbacks.every_n_steps=4"]

@@ -82,7 +82,18 @@ def matrix() -> list[Configuration]:
     return rows
 
 
+def covering(rows: list[Configuration]) -> list[Configuration]:
+    """A few rows in which every level of every factor occurs: each time the first that adds the most levels."""
+    missing, chosen = {(factor, level) for factor, levels in LEVELS.items() for level in levels}, []
+    while missing:
+        chosen.append(max(rows, key=lambda row: len(missing & set(asdict(row).items()))))
+        missing -= set(asdict(chosen[-1]).items())
+    return chosen
+
+
 MATRIX = matrix()
+QUICK = covering(MATRIX)
+"""What ``make test`` runs of it; ``make test-all`` runs the whole."""
 
 
 def label(configuration: Configuration) -> str:
@@ -95,6 +106,7 @@ def label(configuration: Configuration) -> str:
 def test_the_matrix_has_48_configurations_in_which_every_two_levels_meet():
     assert len(set(MATRIX)) >= 48
     assert set().union(*(pairs_of(asdict(configuration)) for configuration in MATRIX)) == set(all_pairs())
+    assert len(QUICK) <= 8
 
 
 @pytest.mark.parametrize(
@@ -111,7 +123,10 @@ def test_training_is_reproducible_without_a_monitor(configuration):
     assert not differences(train(configuration).fingerprint, train(configuration).fingerprint)
 
 
-@pytest.mark.parametrize("configuration", MATRIX, ids=label)
+@pytest.mark.parametrize(
+    "configuration",
+    [pytest.param(row, id=label(row), marks=[] if row in QUICK else pytest.mark.slow) for row in MATRIX],
+)
 def test_training_with_the_monitor_is_bitwise_the_training_without(configuration):
     run = train(configuration, monitor(configuration, on_error="raise"))
     assert not differences(baseline(configuration), run.fingerprint)
@@ -258,11 +273,17 @@ def inject(where: str, monkeypatch: pytest.MonkeyPatch) -> Looks:
 @pytest.mark.parametrize(
     "configuration",
     [
-        EVERYTHING,
-        Configuration(precision="bf16-true", hook="validation", augment="python", owned="numpy", reference="train"),
-        Configuration(precision="bf16-mixed", augment="torch", clip=0.5, owned="torch"),
+        pytest.param(EVERYTHING, id=label(EVERYTHING)),
+        *(
+            pytest.param(configuration, id=label(configuration), marks=pytest.mark.slow)
+            for configuration in (
+                Configuration(
+                    precision="bf16-true", hook="validation", augment="python", owned="numpy", reference="train"
+                ),
+                Configuration(precision="bf16-mixed", augment="torch", clip=0.5, owned="torch"),
+            )
+        ),
     ],
-    ids=label,
 )
 @pytest.mark.parametrize("where", INJECTIONS)
 def test_after_an_error_training_goes_on_as_without_the_monitor(where, configuration, monkeypatch):

@@ -5,6 +5,7 @@ import torch
 from torch.utils.data import ConcatDataset, DataLoader
 
 import toy
+from accelerator import ACCELERATOR
 from lightning_mesa import ConfigurationError, MesaWarning, read_journal
 from namespace import VERSION, EarlyStopping, Logger, ModelCheckpoint, pl
 
@@ -122,7 +123,7 @@ def run_resumed(folder, memory, mesa, *callbacks, **options):
         **{
             "default_root_dir": folder,
             "max_epochs": 3,
-            "accelerator": "cpu",
+            "accelerator": ACCELERATOR,
             "enable_progress_bar": False,
             "enable_model_summary": False,
             "logger": memory,

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import toy
+from accelerator import ACCELERATOR
 from lightning_mesa import ConfigurationError, read_journal
 from namespace import CSVLogger, Logger, pl
 
@@ -234,7 +235,7 @@ def test_barebones_turns_the_monitor_off_with_one_message(tmp_path, info):
 
 
 def test_barebones_turns_validate_off_too(tmp_path, info):
-    trainer = pl.Trainer(default_root_dir=tmp_path, accelerator="cpu", callbacks=[toy.monitor()], barebones=True)
+    trainer = pl.Trainer(default_root_dir=tmp_path, accelerator=ACCELERATOR, callbacks=[toy.monitor()], barebones=True)
     trainer.validate(Counting(), toy.loader(64), verbose=False)
     assert not [name for name in trainer.callback_metrics if name.startswith("mesa")]
     assert not messages(info, "mesa at step")
@@ -341,7 +342,7 @@ def test_validate_and_test_take_one_look_without_memory(tmp_path, fitted, info, 
 def test_validate_works_on_a_trainer_that_has_not_fitted(tmp_path, info):
     """A table, no file, and no alarm memory; the alarm's own look is not counted."""
     mesa = toy.monitor()
-    trainer = pl.Trainer(default_root_dir=tmp_path, accelerator="cpu", callbacks=[mesa], logger=False)
+    trainer = pl.Trainer(default_root_dir=tmp_path, accelerator=ACCELERATOR, callbacks=[mesa], logger=False)
     trainer.validate(toy.ToyModel(), toy.loader(400, seed=1), verbose=False)
     assert len(messages(info, "mesa at step 0")) == 1
     assert mesa.alarm.look == 0
@@ -353,7 +354,7 @@ def test_validate_works_on_a_trainer_that_has_not_fitted(tmp_path, info):
 def test_wrong_use_is_refused_by_validate_and_test_too(tmp_path, call):
     """A configuration error always raises, also with ``on_error="disable"``."""
     mesa = toy.monitor(inputs="nope", reference=toy.loader(), on_error="disable")
-    trainer = pl.Trainer(default_root_dir=tmp_path, accelerator="cpu", callbacks=[mesa], logger=False)
+    trainer = pl.Trainer(default_root_dir=tmp_path, accelerator=ACCELERATOR, callbacks=[mesa], logger=False)
     with pytest.raises(ConfigurationError, match="inputs: the batch has no key 'nope'; its keys are"):
         getattr(trainer, call)(Counting(), toy.loader(64), verbose=False)
 

@@ -1,12 +1,11 @@
 import copy
 import pickle
-import subprocess
-import sys
 
 import pytest
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
+import forks
 import neutrality
 import toy
 from lightning_mesa import ConfigurationError, LoaderDistribution
@@ -243,9 +242,9 @@ def test_a_watched_model_that_is_copied_or_pickled_takes_nothing_of_ours_along(t
     copied = copy.deepcopy(model)
     copied.load_state_dict(model.state_dict())
     assert not reloads.seen
-    code = "import pickle, sys; pickle.load(sys.stdin.buffer); print('lightning_mesa' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], input=pickle.dumps(model), capture_output=True, check=True)
-    assert done.stdout.strip() == b"False"
+    code = f"import pickle, sys; pickle.loads({pickle.dumps(model)}); print('lightning_mesa' in sys.modules)"
+    done = forks.afresh(code)
+    assert done.stdout == "False\n"
     model.load_state_dict(copied.state_dict())
     assert copy.deepcopy(reloads).seen
     assert reloads.seen

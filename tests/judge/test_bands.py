@@ -27,7 +27,7 @@ def reused(binary: bool, means: list[float], draw: torch.Generator) -> list[Mean
     return found
 
 
-@pytest.mark.parametrize(("binary", "runs"), [(True, 400), (False, 40)])
+@pytest.mark.parametrize(("binary", "runs"), [(True, 400), (False, 8), pytest.param(False, 40, marks=pytest.mark.slow)])
 def test_on_reused_items_the_band_covers_every_looks_mean(binary, runs):
     """And pointwise limits miss somewhere in more than 5 % of runs."""
     draw = torch.Generator().manual_seed(0)
@@ -70,13 +70,14 @@ def reacts(running: float) -> float:
     return 0.2 if running > 0.5 else 0.8
 
 
+@pytest.mark.parametrize("runs", [25, pytest.param(100, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("mean_after", [constant, reacts])
 @pytest.mark.parametrize("binary", [True, False])
-def test_on_fresh_items_the_band_covers_the_running_mean(mean_after, binary):
-    """100 runs of 30 looks of 20 items; the mean may depend on all that was seen."""
+def test_on_fresh_items_the_band_covers_the_running_mean(mean_after, binary, runs):
+    """30 looks of 20 items; the mean may depend on all that was seen."""
     draw = torch.Generator().manual_seed(1)
     missed = 0
-    for _ in range(100):
+    for _ in range(runs):
         band, seen, truth = RunningBand(ALPHA), 0.0, 0.0
         miss = False
         for t in range(LOOKS):
@@ -89,7 +90,7 @@ def test_on_fresh_items_the_band_covers_the_running_mean(mean_after, binary):
             truth += mean / LOOKS
             miss |= not low <= truth * LOOKS / (t + 1) <= high
         missed += miss
-    assert limits(missed, 100)[0] <= ALPHA
+    assert limits(missed, runs)[0] <= ALPHA
 
 
 def test_the_band_narrows_with_the_items():

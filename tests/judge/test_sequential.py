@@ -150,15 +150,16 @@ def test_to_take_scores_a_null_mean_is_needed():
         SpendingTest(alpha=0.05).update(torch.ones(3))
 
 
+@pytest.mark.parametrize("runs", [25, pytest.param(200, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "data", [data for data, _ in NULLS if data.n < 1000], ids=lambda data: f"{data.name}, {data.persistence}"
 )
-def test_whole_runs_whose_null_holds_keep_the_level(data):
-    """100 looks at .05, 200 runs: no more rejected than chance allows at 99 %; the full table has 4000 runs."""
+def test_whole_runs_whose_null_holds_keep_the_level(data, runs):
+    """100 looks at .05: no more runs rejected than chance allows at 99 %; the full table has 4000 runs."""
     names = [name for name, target in (FRESH if data.persistence is None else REUSED) if target != "fails"]
-    for name, first in simulate(data, names, runs=200).items():
+    for name, first in simulate(data, names, runs).items():
         rejected = sum(look > 0 for look in first)
-        assert limits(rejected, 200)[0] <= 0.05, name
+        assert limits(rejected, runs)[0] <= 0.05, name
 
 
 def test_the_invalid_procedures_are_seen_failing():

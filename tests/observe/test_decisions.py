@@ -18,7 +18,7 @@ from lightning_mesa.observe.decisions import run_decisions
 from lightning_mesa.records import Decisions
 
 LENGTH, DISCOUNT = 7, 0.9
-WEIGHTS = torch.tensor([1.0, 2.0], dtype=torch.float64)
+WEIGHTS = torch.tensor([8.0, 9.0], dtype=torch.float64)  # large, so that the policy ends its episodes soon
 GOALS = [Reached("left"), Reached("right")]
 
 
@@ -68,7 +68,7 @@ def decisions(envs: Any, log_p: Tensor, n: int = 120, prefer: Any = None) -> tup
     """The decisions, and how many episodes were run for them."""
     torch.manual_seed(0)
     asked = prefer or partial(_prefer, log_p)
-    steps, ran = run_decisions(envs, asked, GOALS, range(n), discount=DISCOUNT, max_steps=500, timeout=10), 0
+    steps, ran = run_decisions(envs, asked, GOALS, range(n), discount=DISCOUNT, max_steps=500, timeout=600), 0
     while True:
         try:
             ran = next(steps)
@@ -92,7 +92,7 @@ def test_without_luck_the_weights_of_a_soft_optimal_policy_are_exact(mode):
 
 
 def test_with_luck_two_looks_differ_and_the_limits_cover_the_weights():
-    told, _ = decisions(vector(partial(Chain, 0.2)), policy(0.2), n=400)
+    told, _ = decisions(vector(partial(Chain, 0.2)), policy(0.2), n=250)
     fit = fit_successor_features(told.features[..., :2], told.offsets, told.log_probabilities)
     assert told.reason is None
     assert not torch.allclose(told.features[0], told.features[1])
@@ -123,7 +123,7 @@ def test_where_chance_gains_nothing_only_the_policy_s_own_decisions_are_left():
 
     torch.manual_seed(0)
     asked = partial(_prefer, policy(0.0))
-    ran = run_decisions(vector(Endless), asked, GOALS, range(8), discount=DISCOUNT, max_steps=5, timeout=10)
+    ran = run_decisions(vector(Endless), asked, GOALS, range(8), discount=DISCOUNT, max_steps=5, timeout=600)
     assert finished(ran).features.shape == (2, 4, 2, 3)
 
 

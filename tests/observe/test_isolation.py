@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, RandomSampler, Subset
 
+from accelerator import ACCELERATOR
 from lightning_mesa.observe import isolation
 from lightning_mesa.observe.isolation import (
     buffers,
@@ -102,8 +103,14 @@ def test_random_streams_restore_the_second_half_of_a_gaussian_pair():
 
 
 def test_random_streams_take_a_seed_beyond_32_bits():
-    with random_streams(2**40 + 1):
-        pass
+    """Numpy takes the last 32 bits of it."""
+    drawn = []
+    for seed in (2**40 + 1, 2**40 + 1, 1):
+        with random_streams(seed):
+            drawn.append(draw())
+    assert drawn[0] == drawn[1]
+    assert drawn[0] != drawn[2]
+    assert drawn[0][1] == drawn[2][1]
 
 
 # --- Generators --------------------------------------------------------------------------------------------------
@@ -363,7 +370,7 @@ def test_a_log_function_that_the_user_has_attached_is_put_back(leaving):
 
 
 def a_trainer() -> pl.Trainer:
-    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, barebones=True)
+    trainer = pl.Trainer(accelerator=ACCELERATOR, logger=False, enable_checkpointing=False, barebones=True)
     trainer.training = True
     return trainer
 

@@ -35,7 +35,7 @@ class Counted:
 
 def run(envs: Any, number: int, objectives: Any = None, act: Any = None, **options: Any) -> Episodes:
     objectives = [EpisodeReturn((0, 1))] if objectives is None else objectives
-    options = {"max_steps": 1000, "timeout": 10.0} | options
+    options = {"max_steps": 1000, "timeout": 600.0} | options
     ran = run_episodes(envs, act or Counted(envs), objectives, range(number), **options)
     while True:
         try:
@@ -148,14 +148,16 @@ def test_an_episode_without_end_is_cut():
 
 
 def test_a_step_that_hangs_is_interrupted():
+    came_back = []
+
     class Hangs(Corridor):
         def step(self, action: int) -> Any:
             time.sleep(30)
+            came_back.append(True)
 
-    before = time.perf_counter()
     with pytest.raises(TimeoutError, match=r"the environment's step has not come back within 0\.2 s"):
         run(vector(Hangs), 4, timeout=0.2)
-    assert time.perf_counter() - before < 5
+    assert not came_back
 
 
 def test_an_alarm_signal_that_somebody_else_set_is_left_alone():

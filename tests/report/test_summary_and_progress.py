@@ -1,4 +1,5 @@
-import time
+import re
+from functools import partial
 from typing import ClassVar
 
 import pytest
@@ -8,35 +9,49 @@ from lightning_mesa.data import progress
 from namespace import VERSION, part
 
 RichProgressBar, TQDMProgressBar = part("callbacks").RichProgressBar, part("callbacks").TQDMProgressBar
+LONG_AGO = float("-inf")
 
 
-def test_the_table_names_the_regime_the_limits_and_the_alert(tmp_path, caplog):
-    toy.fit(tmp_path, toy.monitor(on_alert="stop"), max_epochs=40)
-    caplog_text = caplog.text
-    assert "alert at step" in caplog_text
-
-
-def test_summary_text(tmp_path, monkeypatch):
-    """What is printed at the end of fit."""
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """A run that the monitor has stopped, and what was printed at its end."""
     printed = []
-    monkeypatch.setattr("lightning_mesa.callbacks.monitor.rank_zero_info", printed.append)
-    toy.fit(tmp_path, toy.monitor(on_alert="stop"), max_epochs=40)
-    table = printed[-1]
-    assert "pseudo-aligned (z)" in table
-    assert "distribution  n    y" in table
-    assert "stopped by the monitor: " in table
+    mesa = toy.monitor(on_alert="stop")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lightning_mesa.callbacks.monitor.rank_zero_info", printed.append)
+        toy.fit(tmp_path_factory.mktemp("stopped"), mesa, max_epochs=40)
+    return mesa, printed[-1].splitlines()
 
 
-@pytest.mark.parametrize("bar", [TQDMProgressBar, RichProgressBar])
-def test_a_slow_look_shows_its_progress_and_a_fast_one_does_not(tmp_path, bar, monkeypatch, capsys):
-    if bar is RichProgressBar and VERSION < (2, 6):
+def test_the_table_has_a_row_for_each_distribution_with_its_regime_and_limits(stopped):
+    mesa, lines = stopped
+    assert lines[0].startswith(f"mesa at step {mesa.alerts[0].step}: pseudo-aligned (on 'apart': gap ")
+    header, reference, apart = (re.split(r"  +", line) for line in lines[1:4])
+    assert header == ["distribution", "n", "y", "z", "capability", "gap [95 %]", "regime"]
+    assert (reference[:2], reference[-1]) == (["val", "400"], "reference")
+    assert (apart[:2], apart[-1]) == (["apart", "400"], "pseudo-aligned (z)")
+    value, low, high = map(float, re.fullmatch(r"(\S+) \[(\S+), (\S+)\]", apart[-2]).groups())
+    assert 0.1 < low < value < high
+    assert lines[4] == "base objective: y; columns of objectives show competence"
+
+
+def test_after_the_table_come_the_alerts_and_why_the_run_was_stopped(stopped):
+    mesa, lines = stopped
+    said = [f"{one.severity} at step {one.step}: {one.signature}: {one.message}" for one in mesa.alerts]
+    assert said
+    assert lines[5:] == [*said, f"stopped by the monitor: {mesa.stop_reason}"]
+
+
+@pytest.mark.parametrize("build", [TQDMProgressBar, partial(RichProgressBar, console_kwargs={"force_terminal": True})])
+def test_a_slow_look_shows_its_progress_and_a_fast_one_does_not(tmp_path, build, monkeypatch, capsys):
+    if build is not TQDMProgressBar and VERSION < (2, 6):
         pytest.skip("this Lightning's bar does not end two runs of a process on the rich that is installed")
-    toy.fit(tmp_path, toy.monitor(), bar(), enable_progress_bar=True, max_epochs=1)
-    assert "mesa: apart" not in "".join(capsys.readouterr())
-    monkeypatch.setattr(progress, "PATIENCE_SECONDS", -1.0)
-    toy.fit(tmp_path, toy.monitor(), bar(), enable_progress_bar=True, max_epochs=1)
-    out = "".join(capsys.readouterr())
-    assert "mesa: apart" in out or bar is RichProgressBar  # rich draws only on a terminal
+    shown = []
+    for patience in (float("inf"), -1.0):
+        monkeypatch.setattr(progress, "PATIENCE_SECONDS", patience)
+        toy.fit(tmp_path, toy.monitor(), build(), enable_progress_bar=True, max_epochs=1)
+        shown.append("mesa: apart" in "".join(capsys.readouterr()))
+    assert shown == [False, True]
 
 
 def test_rich_gets_a_task_that_ends():
@@ -61,8 +76,7 @@ def test_rich_gets_a_task_that_ends():
     class Trainer:
         progress_bar_callback = Bar
 
-    long_ago = time.perf_counter() - 60
-    assert list(progress.progress(Trainer, iter("abc"), "mesa: d", 3, long_ago)) == ["a", "b", "c"]
+    assert list(progress.progress(Trainer, iter("abc"), "mesa: d", 3, LONG_AGO)) == ["a", "b", "c"]
     assert Bar.calls[0] == ("add", "mesa: d", 3)
     assert Bar.calls[-1] == ("update", 7, {"visible": False})
 
@@ -73,7 +87,7 @@ def test_before_rich_has_begun_nothing_is_shown():
             is_disabled = False
             progress = None
 
-    assert list(progress.progress(Trainer, iter("abc"), "mesa: d", 3, time.perf_counter() - 60)) == ["a", "b", "c"]
+    assert list(progress.progress(Trainer, iter("abc"), "mesa: d", 3, LONG_AGO)) == ["a", "b", "c"]
 
 
 def test_the_profiler_shows_the_monitor_under_its_name(tmp_path):
