@@ -35,6 +35,9 @@ from lightning_mesa.report.journal import findings_of, json_line
 DRAWS, ERROR = 200, 0.05
 """A null is tested on this many looks at its boundary, and may reject this share of them."""
 
+ROUNDING = 1e-7
+"""Relative; limits are found to 1e-9 and may be multiplied by the width of the score's bounds."""
+
 LUCK = 1e-4
 """Chance that a valid null is called invalid."""
 
@@ -127,7 +130,8 @@ def check_check(
     thresholds = Thresholds()
     if type(check).tests is Check.tests:
         return
-    _hold(boundary is not None, f"{check.name} tests a null: give boundary=, which draws behavior at its boundary.")
+    if boundary is None:
+        raise AssertionError(f"{check.name} tests a null: give boundary=, which draws behavior at its boundary.")
     _assert_sentence(check.null(thresholds), f"{check.name}: its null", whole=False)
     rejected, draw = 0, torch.Generator().manual_seed(0)
     for _ in range(DRAWS):
@@ -138,9 +142,7 @@ def check_check(
                 _assert_sentence(test.sentence, f"{check.name}: its sentence")
             rejected += any(test.null.p_value() <= ERROR / max(len(tests), 1) for test in tests)
     most = int(binom.isf(LUCK, DRAWS * max(len(check.places(look)), 1), ERROR))
-    _hold(
-        rejected <= most, f"{check.name}: {rejected} of {DRAWS} looks at the boundary of its null reject it at {ERROR}."
-    )
+    _hold(rejected <= most, f"{check.name}: {rejected} of {DRAWS} looks at its boundary reject the null at {ERROR}.")
 
 
 def check_probe(probe: Probe, module: nn.Module) -> None:
@@ -243,7 +245,7 @@ def check_distribution(distribution: Distribution, context: LookContext) -> None
         source.close()
 
 
-def _hold(condition: bool, message: str) -> None:
+def _hold(condition: object, message: str) -> None:
     if not condition:
         raise AssertionError(message)
 
@@ -265,7 +267,7 @@ def _assert_alike(found: Sequence[Finding], expected: Sequence[Finding], what: s
     _hold(len(found) == len(expected), f"{what}: {len(found)} findings where there were {len(expected)}.")
     for a, b in zip(found, expected, strict=True):
         for x, y in ((a.value, b.value), (a.low, b.low), (a.high, b.high)):
-            same = x == y or (x is not None and y is not None and abs(x - y) <= 1e-9 * max(1.0, abs(x), abs(y)))
+            same = x == y or (x is not None and y is not None and abs(x - y) <= ROUNDING * max(1.0, abs(x), abs(y)))
             _hold(same and a.n == b.n, f"{what}: {a.quantity} on {a.distribution} is {x}, and was {y}.")
 
 

@@ -1,4 +1,4 @@
-"""Our own checks, probes, objectives and distributions hold to what is asked of a user's, and what does not is caught."""
+"""Our checks, probes, objectives and distributions hold to what is asked of a user's; what does not is caught."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -110,7 +110,7 @@ BOUNDARIES = {
 
 @pytest.mark.parametrize("check", [*CHECKS, Hesitation()], ids=lambda check: check.name)
 def test_our_checks_conform(check):
-    """The nulls of probes speak of internals, which recorded behavior lacks: tests/checks/test_internals.py has them."""
+    """Nulls about internals are tested in tests/checks/test_internals.py: recorded behavior has none."""
     boundary = BOUNDARIES.get(check.name, BOUNDARIES["proxy_pursued"])
     hypotheses = ALONE if check.name in ("base_lost", "readout") else HYPOTHESES
     check_check(check, boundary(torch.Generator().manual_seed(1)), hypotheses, boundary)
