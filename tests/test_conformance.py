@@ -89,7 +89,7 @@ def hesitating(draw: torch.Generator) -> Behavior:
     sure = torch.rand(N, generator=draw) < 0.5
     flat = torch.zeros(N, A).log_softmax(1)
     seen = behavior("shifted", draw, 0.95)
-    return replace(seen, log_probabilities=torch.where(sure[:, None], seen.log_probabilities * 100, flat))
+    return replace(seen, log_probabilities=torch.where(sure[:, None], seen.log_probabilities, flat))
 
 
 # The null holds in each, and is as hard to tell from false as can be.
