@@ -78,7 +78,7 @@ class Run:
     def after_batch(self, trainer: Any, pl_module: Any) -> None:
         """Look every so many steps, where that is the schedule."""
         if not self.disabled and self.timetable.in_batch(trainer):
-            self._guarded_look(trainer, pl_module, in_batch=True)
+            self.look(trainer, pl_module, in_batch=True)
 
     def after_validation(self, trainer: Any, pl_module: Any) -> None:
         """Look, if all values are there by now."""
@@ -88,7 +88,7 @@ class Run:
         if self.timetable.after_validation(trainer):
             self._waits = not self._session.ready()
             if not self._waits:
-                self._guarded_look(trainer, pl_module, in_batch=True)
+                self.look(trainer, pl_module, in_batch=True)
         metrics.to_callback_metrics(trainer, {f"{self.name}/age_steps": float(self.timetable.age(trainer))})
 
     def at_end_of_validation(self, trainer: Any, pl_module: Any) -> None:
@@ -97,14 +97,14 @@ class Run:
             self._logged_in_sanity = set(validation_metrics(trainer))
         if self._waits and not self.disabled:
             self._waits = False
-            self._guarded_look(trainer, pl_module, in_batch=True)
+            self.look(trainer, pl_module, in_batch=True)
 
     def finish(self, trainer: Any, pl_module: Any) -> None:
         """Take the last look."""
         if self.disabled or self._session is None:
             return
         if self._session.any_time and self.timetable.at_end(trainer):
-            self._guarded_look(trainer, pl_module, in_batch=False)
+            self.look(trainer, pl_module, in_batch=False)
         metrics.to_callback_metrics(trainer, {f"{self.name}/overhead": self.timetable.budget.overhead})
 
     def print_table(self) -> None:
@@ -253,11 +253,11 @@ class Run:
             self.look(trainer, pl_module, in_batch=False)
 
     def look(self, trainer: Any, pl_module: Any, *, in_batch: bool) -> None:
-        """Observe and measure, judge, report, act."""
+        """Observe and measure, judge, report, act; an error ends the monitor, see :meth:`guard`."""
         session = self._session
         assert session is not None
         here, first = position(trainer, in_batch=in_batch), self.timetable.looked is None
-        with self.timetable.looking(trainer, here):
+        with self.guard(trainer, at_start=first), self.timetable.looking(trainer, here):
             if self._reloads.seen and (changed := session.adapt_to_reload()):
                 rank_zero_info(f"{self.name} from step {trainer.global_step} on: {changed}")
             plan = (self.timetable.number, self.alarm.looks, self.alarm.since_step)
@@ -292,10 +292,6 @@ class Run:
         """Metrics about the monitor itself."""
         about = {f"{self.name}/age_steps": 0.0, f"{self.name}/disabled": 0.0}
         return about if first else about | {f"{self.name}/overhead": self.timetable.budget.overhead}
-
-    def _guarded_look(self, trainer: Any, pl_module: Any, *, in_batch: bool) -> None:
-        with self.guard(trainer, at_start=self.timetable.looked is None):
-            self.look(trainer, pl_module, in_batch=in_batch)
 
     def _close(self) -> None:
         """Close environments; items are kept for a test after the fit."""

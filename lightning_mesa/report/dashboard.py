@@ -7,9 +7,8 @@ from typing import Any
 from lightning_mesa.checks import Check, Look
 from lightning_mesa.judge.alarm import Judgement
 from lightning_mesa.objectives.hypotheses import Hypotheses
-from lightning_mesa.records import Alert
 from lightning_mesa.report import journal, metrics, tensorboard
-from lightning_mesa.report.sinks import Sink, Sinks, to_log
+from lightning_mesa.report.sinks import Sinks, to_log
 
 JOURNALS = ("findings.jsonl", "alerts.jsonl")
 
@@ -78,11 +77,23 @@ class Dashboard:
         self.values |= current
         metrics.to_callback_metrics(trainer, current)
         metrics.to_loggers(trainer, current, step)
-        if folder is not None and trainer.is_global_zero:
-            new = [f for f in look.findings if journal.identity(vars(f)) not in self._written]
-            journal.append(folder / "findings.jsonl", new)
-        if trainer.is_global_zero:
-            self._send(trainer, folder, judgement, step)
+        if not trainer.is_global_zero:
+            return
+        new = [alert for alert in judgement.alerts if journal.identity(vars(alert)) not in self._written]
+        if folder is None:  # under fast_dev_run
+            for alert in new:
+                to_log(alert)
+            return
+        found = [f for f in look.findings if journal.identity(vars(f)) not in self._written]
+        journal.append(folder / "findings.jsonl", found)
+        alerts = folder / "alerts.jsonl"
+        built_in: dict[str, Sink] = {
+            "the log": to_log,
+            "alerts.jsonl": lambda alert: journal.append(alerts, [alert]),
+            "TensorBoard": lambda alert: tensorboard.add_alert(trainer, self.name, alert, judgement.verdicts, step),
+        }
+        for alert in new:
+            self.sinks.send(alert, built_in)
 
     def write_disabled(self, trainer: Any, step: int) -> None:
         """Say that the monitor is off after an error."""
@@ -96,24 +107,6 @@ class Dashboard:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a saved state."""
         self.values = dict(state["values"])
-
-    def _send(self, trainer: Any, folder: Path | None, judgement: Judgement, step: int) -> None:
-        """Send the alerts of a look to all sinks; without a folder, under ``fast_dev_run``, only to the log."""
-
-        def to_tensorboard(alert: Alert) -> None:
-            tensorboard.add_alert(trainer, self.name, alert, judgement.verdicts, step)
-
-        def to_journal(alert: Alert) -> None:
-            if folder is not None:
-                journal.append(folder / "alerts.jsonl", [alert])
-
-        built_in: dict[str, Sink] = {"the log": to_log, "alerts.jsonl": to_journal, "TensorBoard": to_tensorboard}
-        new = [alert for alert in judgement.alerts if journal.identity(vars(alert)) not in self._written]
-        for alert in new:
-            if folder is None:
-                to_log(alert)
-            else:
-                self.sinks.send(alert, built_in)
 
     def _lay_out(self, trainer: Any, look: Look) -> None:
         objectives = [objective.name for objective in self.hypotheses.all]
