@@ -8,7 +8,7 @@ from lightning_mesa.checks import Check, Look
 from lightning_mesa.judge.alarm import Judgement
 from lightning_mesa.objectives.hypotheses import Hypotheses
 from lightning_mesa.report import journal, metrics, tensorboard
-from lightning_mesa.report.sinks import Sinks, to_log
+from lightning_mesa.report.sinks import Sink, Sinks, to_log
 
 JOURNALS = ("findings.jsonl", "alerts.jsonl")
 
