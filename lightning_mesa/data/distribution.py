@@ -89,8 +89,7 @@ class Distribution(ABC):
         generator as it was; and it asks the same questions at every look.
 
         >>> import torch
-        >>> from lightning_mesa import Distribution, Source
-        >>> from lightning_mesa.observe.forward import behave
+        >>> from lightning_mesa import Distribution, Source, behave
         >>> class Simulated(Distribution):
         ...     def __init__(self, simulator, questions=100):
         ...         self.simulator, self.questions = simulator, questions

@@ -44,7 +44,7 @@ def test_the_timeline_has_a_line_a_look_then_the_alerts_then_the_verdict(run, ca
     ]
     assert "ALERT objective_lost on apart" in looks[1]
     assert "pseudo-aligned (z)" in looks[-1]
-    assert legend.startswith("columns of signatures")
+    assert legend.startswith("columns of checks")
     recorded = [json.loads(line) for line in (run / "alerts.jsonl").read_text().splitlines()]
     expected = [
         f"{alert['severity']} at step {alert['step']}: {alert['signature']}: {alert['message']}" for alert in recorded
