@@ -47,7 +47,7 @@ class Look:
         """The look at which these findings were made.
 
         Raises:
-            ValueError: If there is no gap among them: then nothing can be judged.
+            ValueError: If a gap, or a distribution's competence at base, is not among them: then nothing can be judged.
         """
         found = list(findings)
         gap = next((f for f in found if f.quantity == "gap" and f.group is None), None)
@@ -57,7 +57,11 @@ class Look:
         roles = {f.distribution: f.role for f in found if f.role != "internals"}
         regimes = {f.distribution: f.data_regime for f in found}
         weights = gap.detail.get("weights", "raw")
-        return Look(gap.step, gap.epoch, gap.objective, roles, plan, regimes, weights, found)
+        look = Look(gap.step, gap.epoch, gap.objective, roles, plan, regimes, weights, found)
+        for where in (look.reference, *look.shifted):
+            if look.finding_of("competence", where, look.base) is None:
+                raise ValueError(f"these findings hold no competence at {look.base!r} on {where!r}")
+        return look
 
     @property
     def number(self) -> int | None:

@@ -58,7 +58,7 @@ def test_all_processes_find_the_same_and_what_one_alone_would(watched):
     assert on[0]["alerts"]
     findings = read_journal(folder / "log/mesa/findings.jsonl")
     counted = {
-        f["step"]: f["detail"]["counts"][1]
+        f["step"]: f["estimate"]["counts"][1]
         for f in findings
         if f["quantity"] == "competence" and f["objective"] == "y" and f["distribution"] == "apart"
     }

@@ -150,7 +150,7 @@ def test_an_oracle_gives_the_ceiling(tmp_path: Path):
     trainer = environments.fit(tmp_path, mesa, logger=True)
     ceiling = mesa.run._sources["reference"]["oracle/goal"]
     assert 0.85 < ceiling < 0.97
-    ceilings = {f.detail["ceiling"] for f in findings(trainer) if f.quantity == "competence" and f.role == "reference"}
+    ceilings = {f.estimate.ceiling for f in findings(trainer) if f.quantity == "competence" and f.role == "reference"}
     assert ceilings == {ceiling}
 
 

@@ -297,7 +297,7 @@ def test_a_class_that_never_occurs_is_only_a_choice_less(tmp_path):
     run(tmp_path, shifted={"apart": kept})
     found = finding(tmp_path, 24, "competence", "apart", "y")
     counts = data.y[data.y != 3].bincount()
-    assert found["detail"]["chance"] == pytest.approx(float(counts.max() / counts.sum()))
+    assert found["estimate"]["chance"] == pytest.approx(float(counts.max() / counts.sum()))
     assert found["value"] is not None
 
 

@@ -214,7 +214,7 @@ def test_chance_that_is_not_given_is_that_of_the_uniform_output(tmp_path):
 
     run(tmp_path, model, base=ScoreFunction(probability, name="y"))
     (chance,) = {
-        line["detail"]["chance"]
+        line["estimate"]["chance"]
         for line in read_journal(tmp_path / "mesa/findings.jsonl")
         if line["quantity"] == "competence" and line["objective"] == "y"
     }
