@@ -1,4 +1,5 @@
 import doctest
+import re
 import subprocess
 import sys
 from importlib import import_module
@@ -8,6 +9,7 @@ import pytest
 
 import forks
 import lightning_mesa
+import toy
 
 PACKAGE = Path(lightning_mesa.__file__).parent
 WITH_EXAMPLES = [
@@ -41,3 +43,31 @@ def test_docstring_examples_run(name):
     found = doctest.testmod(import_module(name), optionflags=doctest.ELLIPSIS)
     assert found.attempted
     assert not found.failed
+
+
+def test_the_reader_s_walk_is_what_happens(tmp_path):
+    """From the hook to a written alert, one look enters the functions that docs/design.md names, in that order."""
+    text = (PACKAGE.parent / "docs/design.md").read_text(encoding="utf-8")
+    walk = re.findall(r"^\d+\. `([\w/.]+)` `(\w+)`", text, re.MULTILINE)
+    assert 15 < len(walk) <= 20
+    assert len({file for file, _ in walk}) <= 12
+    looks = []
+
+    def note(frame, event, _):
+        code = frame.f_code
+        if event == "call" and code.co_filename.startswith(str(PACKAGE)):
+            entered = (Path(code.co_filename).relative_to(PACKAGE).as_posix(), code.co_name)
+            if entered == walk[0]:
+                looks.append([])
+            if looks:
+                looks[-1].append(entered)
+
+    sys.setprofile(note)
+    try:
+        mesa = toy.monitor(on_alert="stop")
+        toy.fit(tmp_path, mesa, max_epochs=15)
+    finally:
+        sys.setprofile(None)
+    assert mesa.alerts
+    rest = iter(looks[-1])
+    assert [step for step in walk if step not in rest] == []
