@@ -5,7 +5,7 @@
 The training: 500 steps of 32 items, then a validation of 256 items, again and again for some minutes; looks at
 these and at as many shifted ones. *usual* is one shifted distribution and one proxy; *everything* is three of them,
 four proxies, groups under two keys, a cue (a second pass), probes (reading every block, pairs, and goals moved where
-there are positions), figures, two loggers and a healthy checkpoint.
+there are positions), two loggers and a healthy checkpoint.
 
 Overhead is the time inside the monitor's hooks, counted from outside, over the rest of the same run: both sides of the
 ratio see the same machine. (Wall clocks of two runs, with the monitor and without, differ by more than it takes; what a
