@@ -18,7 +18,7 @@ MANY = 20_000
 
 
 class Looped(nn.Module):
-    """One convolution again and again, which sees the maze each time; decides after so many steps."""
+    """One convolution again and again, which sees the maze each time; decides after a given number of steps."""
 
     def __init__(self, channels: int = 32, steps: int = 12, kernel: int = 3) -> None:
         super().__init__()

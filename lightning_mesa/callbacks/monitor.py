@@ -61,14 +61,15 @@ class MesaMonitor(Callback):
         witness: A score of capability, by which a lost objective is told from a lost capability.
         probes: What looks into the model for internal search, see ``docs/probes.md``; each says before training how
             many forward passes it costs.
+        checks: Checks of your own, asked and tested beside the built-in ones; see ``docs/checks.md``.
         alarm: The alarm with its level and thresholds.
-        every_n_steps: Look so often. Default: after each validation; without a validation loop, every fiftieth
-            part of the run.
-        max_overhead: Looks may take so much of the training's own time; where they would take more, every k-th of them
-            is taken, and the first and the last one always. None takes all, so that the schedule can be reproduced. It
-            is as if None where a callback or scheduler monitors a key of the monitor, which must not see old values.
-        limit_batches: Look at no more than so many batches of each distribution; of episodes, at so many times as many
-            as there are environments.
+        every_n_steps: Steps between two looks. Default: after each validation; without a validation loop, every
+            fiftieth part of the run.
+        max_overhead: Largest share of the training's own time that looks may use. Where they would use more, only every
+            k-th is taken; the first and the last are always taken. ``None`` takes every scheduled look, so that the
+            schedule can be reproduced; so does any callback or scheduler that monitors a key of the monitor.
+        limit_batches: Most batches of each distribution that a look reads; of episodes, this many times the number of
+            environments.
         weights: ``"raw"``, those that are trained, or ``"averaged"``, the average that Lightning's callback
             ``WeightAveraging`` keeps.
         on_alert: ``"log"``, ``"checkpoint"``, ``"stop"``, a function ``(alert, trainer, pl_module)``, or a list.

@@ -76,7 +76,7 @@ class Run:
             self._begin(trainer, pl_module)
 
     def after_batch(self, trainer: Any, pl_module: Any) -> None:
-        """Look every so many steps, where that is the schedule."""
+        """Look in steps of ``every_n_steps``, where that is the schedule."""
         if not self.disabled and self.timetable.in_batch(trainer):
             self.look(trainer, pl_module, in_batch=True)
 

@@ -72,7 +72,7 @@ def _worst(name: str, look: Look) -> dict[str, float | None]:
 
 
 def _of_probe(at: str, f: Finding) -> dict[str, float | None]:
-    """``PROBE/LAYER/OBJECTIVE``, without what there is not; where controls fail there is no value.
+    """``PROBE/LAYER/OBJECTIVE``, without the parts that a result lacks; where controls fail there is no value.
 
     A probe that finds several quantities has their names in place of its own.
     """
