@@ -18,7 +18,7 @@ import forks
 import toy
 from accelerator import ACCELERATOR
 from lightning_mesa import LoaderDistribution, MesaMonitor
-from lightning_mesa.data.items import Source
+from lightning_mesa.data.items import ItemSource
 from lightning_mesa.report.dashboard import Dashboard
 from namespace import Callback, CSVLogger, pl
 
@@ -66,7 +66,7 @@ class FailsOnOne(Callback):
 
     def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
         if trainer.global_step == 2 and trainer.global_rank == self.rank:
-            owner, name = {"observe": (Source, "behaviors"), "report": (Dashboard, "write")}[self.where]
+            owner, name = {"observe": (ItemSource, "behaviors"), "report": (Dashboard, "write")}[self.where]
             setattr(owner, name, _broken)
 
 

@@ -18,7 +18,7 @@ def stopped(tmp_path_factory):
     printed = []
     mesa = toy.monitor(on_alert="stop")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lightning_mesa.callbacks.monitor.rank_zero_info", printed.append)
+        patch.setattr("lightning_mesa.callbacks.run.rank_zero_info", printed.append)
         toy.fit(tmp_path_factory.mktemp("stopped"), mesa, max_epochs=40)
     return mesa, printed[-1].splitlines()
 
