@@ -11,7 +11,7 @@ from torch.nn import functional as F
 import toy
 from hesitation import Hesitation
 from lightning_mesa import AtMost, Check, LoaderDistribution, Logged, Matches, NegativeLoss, ScoreFunction, Test
-from lightning_mesa.checks import CHECKS, Rows, Sums
+from lightning_mesa.checks import CHECKS, CapabilityFailure, ObjectiveGap, Preference, ProxyPursued, Readout, Rows, Sums
 from lightning_mesa.objectives.hypotheses import Hypotheses
 from lightning_mesa.observe.context import LookContext, Reading
 from lightning_mesa.probes import ConsequenceSensitivity, Diagnostics, Pairs
@@ -22,6 +22,8 @@ A, N = 10, 200
 BASE = torch.arange(N) % A  # balanced, so that chance is what it is in the population
 HYPOTHESES = Hypotheses(Matches("digit"), [Matches("color")])
 ALONE = Hypotheses(Matches("digit"))
+BESIDE = (ObjectiveGap(), CapabilityFailure(), ProxyPursued(), Preference(), Readout())
+"""Checks whose findings others read."""
 
 
 def behavior(
@@ -113,7 +115,7 @@ def test_our_checks_conform(check):
     """Nulls about internals are tested in tests/checks/test_internals.py: recorded behavior has none."""
     boundary = BOUNDARIES.get(check.name, BOUNDARIES["proxy_pursued"])
     hypotheses = ALONE if check.name in ("base_lost", "readout") else HYPOTHESES
-    check_check(check, boundary(torch.Generator().manual_seed(1)), hypotheses, boundary)
+    check_check(check, boundary(torch.Generator().manual_seed(1)), hypotheses, boundary, beside=BESIDE)
 
 
 def test_checks_of_episodes_conform():
@@ -127,7 +129,7 @@ def test_checks_of_episodes_conform():
 
     for check in CHECKS:
         if check.name in ("preference", "goal_failure", "proxy_pursued"):
-            check_check(check, episodes(torch.Generator().manual_seed(1)), HYPOTHESES, episodes)
+            check_check(check, episodes(torch.Generator().manual_seed(1)), HYPOTHESES, episodes, beside=BESIDE)
 
 
 class Confident(Hesitation):
@@ -187,7 +189,7 @@ class Counts(Check):
 def test_checks_that_do_not_conform_are_caught(check, message):
     boundary = BOUNDARIES["hesitation"]
     with pytest.raises((AssertionError, ValueError), match=message):
-        check_check(check, boundary(torch.Generator().manual_seed(1)), HYPOTHESES, boundary)
+        check_check(check, boundary(torch.Generator().manual_seed(1)), HYPOTHESES, boundary, beside=BESIDE)
 
 
 def test_a_check_that_tests_a_null_needs_its_boundary():
