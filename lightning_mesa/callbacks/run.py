@@ -170,7 +170,7 @@ class Run:
                 MesaWarning,
                 stacklevel=2,
             )
-            with suppress(Exception):
+            with suppress(Exception), random_streams(self.monitor.seed):  # loggers may draw
                 self._dashboard.write_disabled(trainer, (self.timetable.looked or (0, 0))[1])
 
     def look_once(self, trainer: Any, pl_module: Any) -> None:

@@ -175,7 +175,7 @@ class Mean(_Mirrored):
         if self.binary:
             successes = round(self.counts[1])
             return float(betaincinv(successes, self.n - successes + 1, error))
-        return _crossing(lambda mean: math.log(self.p_at_most(mean) / error), 0.0, self.value)
+        return _inverted(self.p_at_most, error, self.value)
 
     def p_at_most(self, mean: float) -> float:
         """P-value of the null that the true mean is at most ``mean``.
@@ -262,7 +262,7 @@ class BoundedMean(_Mirrored):
 
     def lower(self, error: float) -> float:
         """Lower limit that exceeds the true mean with probability at most ``error``."""
-        return _crossing(lambda mean: math.log(self.p_at_most(mean) / error), 0.0, self.value)
+        return _inverted(self.p_at_most, error, self.value)
 
     def p_at_most(self, mean: float) -> float:
         """P-value of the null that the true mean is at most ``mean``: ``exp(-n KL(value, mean))``."""
@@ -321,6 +321,11 @@ def p_difference_at_most(
     """
     x = _crossing(lambda x: math.log(higher(x)) - math.log(lower(x - margin)), low, high)
     return min(1.0, 2 * max(higher(x), lower(x - margin)))
+
+
+def _inverted(p_at_most: Callable[[float], float], error: float, value: float) -> float:
+    """The largest mean that is rejected at ``error``: a lower limit; 0 where no error is allowed."""
+    return _crossing(lambda mean: math.log(p_at_most(mean) / error), 0.0, value) if error > 0 else 0.0
 
 
 def _crossing(increasing: Callable[[float], float], low: float, high: float) -> float:

@@ -327,9 +327,8 @@ def test_distributions_draw_independently_of_each_other_unless_ids_pair_their_it
 
     mesa = toy.monitor(shifted={"one": drawn(False), "two": drawn(False)}, reference=drawn(True))
     toy.fit(tmp_path, mesa, max_epochs=2)
-    values = {
-        f.distribution: f.detail for f in mesa.run.last[0].findings if f.quantity == "competence" and f.objective == "y"
-    }
+    look, _ = mesa.run.last
+    values = {where: look.competence(where) for where in look.roles}
     assert (values["one"] == values["two"]) == alike
 
 
