@@ -10,6 +10,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from lightning_mesa.stats.competence import Competence, Gap
+from lightning_mesa.stats.intervals import Estimate
 
 SCHEMA = 2
 """Version of the Finding lines in the journal; 1 had no ``estimate``."""
@@ -220,7 +221,7 @@ class Finding:
     unit: str
     data_regime: str = "reused"
     detail: Mapping[str, Any] = field(default_factory=dict)
-    estimate: Any = None
+    estimate: Estimate | None = None
     schema: int = SCHEMA
     result: ProbeResult | None = None
 

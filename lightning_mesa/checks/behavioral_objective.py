@@ -10,7 +10,7 @@ from scipy.special import stdtrit
 from torch import Tensor
 
 from lightning_mesa.checks.check import Check
-from lightning_mesa.checks.look import LEVEL, Look
+from lightning_mesa.checks.look import Look
 from lightning_mesa.checks.objective_gap import regret
 from lightning_mesa.checks.states import Notes, Rows
 from lightning_mesa.irl import (
@@ -26,7 +26,7 @@ from lightning_mesa.irl import (
     weight_distance,
 )
 from lightning_mesa.irl.averages import mean
-from lightning_mesa.records import Behavior, Finding
+from lightning_mesa.records import LEVEL, Behavior, Finding
 
 MOST_ITEMS = 4_000
 """The objective is estimated from so many items of a distribution at most,"""

@@ -54,7 +54,7 @@ class CapabilityFailure(Check):
             at_any = Competence(Mean(counts), chance, 1.0)
             if at_any.exists and chance <= 0.5:
                 return self.finding(look, where, "capability", "competence", at_any)
-        competences = look.by_objective("competence", where)
+        competences = look.competences(where)
         if (witness := self.hypotheses.witness) is not None:
             competences = {name: one for name, one in competences.items() if name == witness.name}
         if not competences:

@@ -60,7 +60,7 @@ class ExtremalBehavior(Check):
     def tests(self, look: Look, where: str, thresholds: Thresholds) -> list[Test]:
         """One test."""
         excess = look.estimate("extremal_excess", where)
-        if excess is None:
+        if not isinstance(excess, Gap):
             return []
         sentence = (
             f"On {where!r}, {excess.reference.value:.0%} of the outputs are more extreme than any on one half of "

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from lightning_mesa.checks.episodes import EpisodeCheck, known
-from lightning_mesa.checks.look import LEVEL, Look
+from lightning_mesa.checks.look import Look
 from lightning_mesa.checks.states import Sums
-from lightning_mesa.records import Behavior, Finding
+from lightning_mesa.records import LEVEL, Behavior, Finding
 from lightning_mesa.stats.intervals import Mean, share_of, tally
 
 

@@ -25,7 +25,7 @@ class HiddenObjective(Check):
         """One test for each proxy that has been moved inside the model; of items and episodes without returns."""
         tests = []
         incapable = AtMost(look.estimate("capability", where), thresholds.capability)
-        for proxy, conflict in look.by_objective("conflict", where).items():
+        for proxy, conflict in look.conflicts(where).items():
             if (inside := not_served(look.internals, proxy)) is not None:
                 preference = conflict.preference
                 null = AnyOf(AtLeast(preference, 0.5), incapable, inside)

@@ -5,13 +5,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from lightning_mesa.checks.conflict import Conflict
 from lightning_mesa.probes.ladder import Internals, climb
-from lightning_mesa.records import Finding, Role
-from lightning_mesa.stats.competence import limits
+from lightning_mesa.records import LEVEL, Finding, Role
+from lightning_mesa.stats.competence import Competence, limits
 from lightning_mesa.stats.intervals import Estimate
-
-LEVEL = 0.95
-"""Confidence level of the limits in findings, pointwise."""
 
 Plan = tuple[int | None, int | None, int]
 """Number of a look, how many are planned, and the step from which on they are counted."""
@@ -103,24 +101,34 @@ class Look:
         about = (f for f in self.found(quantity, where) if f.group is None and objective in (None, f.objective))
         return next(about, None)
 
-    def estimate(self, quantity: str, where: str, objective: str | None = None) -> Any:
+    def estimate(self, quantity: str, where: str, objective: str | None = None) -> Estimate | None:
         """The typed estimate of that finding; None where it does not exist."""
         found = self.finding_of(quantity, where, objective)
         return None if found is None else found.estimate
 
-    def by_objective(self, quantity: str, where: str) -> dict[str, Any]:
+    def by_objective(self, quantity: str, where: str) -> dict[str, Estimate]:
         """Objective -> estimate, for the estimates that exist."""
         found = (f for f in self.found(quantity, where) if f.group is None and f.objective is not None)
         return {str(f.objective): f.estimate for f in found if f.estimate is not None}
 
-    def by_group(self, quantity: str, where: str) -> dict[str, Any]:
-        """Group of items -> estimate, for the estimates that exist."""
+    def by_group(self, quantity: str, where: str) -> dict[str, Competence]:
+        """Group of items -> competence, for those that exist."""
         found = (f for f in self.found(quantity, where) if f.group is not None)
-        return {str(f.group): f.estimate for f in found if f.estimate is not None}
+        return {str(f.group): f.estimate for f in found if isinstance(f.estimate, Competence)}
 
-    def competence(self, where: str) -> Any:
+    def competence(self, where: str) -> Competence | None:
         """Competence at base."""
-        return self.estimate("competence", where, self.base)
+        return self.competences(where).get(self.base)
+
+    def competences(self, where: str) -> dict[str, Competence]:
+        """Objective -> competence at it, for those that exist."""
+        found = self.by_objective("competence", where)
+        return {name: estimate for name, estimate in found.items() if isinstance(estimate, Competence)}
+
+    def conflicts(self, where: str) -> dict[str, Conflict]:
+        """Proxy -> how the items were decided on which base and the proxy disagree."""
+        found = self.by_objective("conflict", where)
+        return {name: estimate for name, estimate in found.items() if isinstance(estimate, Conflict)}
 
     def reason(self, where: str) -> str | None:
         """Why competence, gap or capability does not exist there, where one does not."""

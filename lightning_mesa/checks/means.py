@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
-from lightning_mesa.checks.look import LEVEL, Look
-from lightning_mesa.records import Finding
+from lightning_mesa.checks.look import Look
+from lightning_mesa.records import LEVEL, Finding
 from lightning_mesa.stats.competence import Best, Competence, Gap
 
 Kind = Literal["base", "proxy", "intended", "capability"]

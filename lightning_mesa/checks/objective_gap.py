@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from lightning_mesa.checks.check import Check
-from lightning_mesa.checks.look import LEVEL, Look
+from lightning_mesa.checks.look import Look
 from lightning_mesa.checks.states import Rows, Sums
 from lightning_mesa.objectives.objective import Objective
-from lightning_mesa.records import Behavior, Finding
+from lightning_mesa.records import LEVEL, Behavior, Finding
 from lightning_mesa.stats.competence import Competence, Gap, best_constant, limits, paired_gap
 from lightning_mesa.stats.intervals import Estimate, Mean, tally
 

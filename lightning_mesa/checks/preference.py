@@ -7,8 +7,8 @@ from torch import Tensor
 
 from lightning_mesa.checks.conflict import Conflict
 from lightning_mesa.checks.episodes import EpisodeCheck, known
-from lightning_mesa.checks.look import LEVEL, Look
-from lightning_mesa.records import Finding
+from lightning_mesa.checks.look import Look
+from lightning_mesa.records import LEVEL, Finding
 from lightning_mesa.stats.competence import Competence, Gap, limits, paired_gap
 from lightning_mesa.stats.intervals import share_of
 
@@ -38,7 +38,7 @@ class Preference(EpisodeCheck):
             if proxy in binary:
                 yield from self._decided(look, where, proxy, served, known(scores))
                 continue
-            competences = look.by_objective("competence", where)
+            competences = look.competences(where)
             difference = None
             if {proxy, base} <= competences.keys():
                 difference = paired_gap(scores[proxy], scores[base], Gap(competences[proxy], competences[base]))

@@ -101,7 +101,7 @@ def classify(
             f"capability {capability.value:.2f} [{capability_low:.2f}, {capability_high:.2f}]{none}",
         )
     gap_low, gap_high = limits(gap, 0.95)
-    conflicts = look.by_objective("conflict", where)
+    conflicts = look.conflicts(where)
     spread = f"gap {gap.value:.2f} [{gap_low:.2f}, {gap_high:.2f}]"
     if gap_low > thresholds.gap:
         if gap_high < 2 * thresholds.gap:
