@@ -105,7 +105,8 @@ class BehavioralObjective(Check):
         found: list[Finding] = []
         for where in look.roles:
             if (base := look.finding_of("competence", where, look.base)) is not None:
-                shown = None if base.estimate is None else regret(base.estimate)
+                competence = look.competence(where)
+                shown = None if competence is None else regret(competence)
                 about = {"shown": shown, "n": base.n, "objective": look.base}
                 found.append(self.finding(look, where, "regret", "competence", **about))
             if (where,) in self.choices:
