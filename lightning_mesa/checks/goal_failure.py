@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from lightning_mesa.checks.episodes import EpisodeCheck, known
+from lightning_mesa.checks.episode_check import EpisodeCheck, known
 from lightning_mesa.checks.look import Look
 from lightning_mesa.checks.states import Sums
 from lightning_mesa.records import LEVEL, Behavior, Finding

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lightning_mesa.checks.conflict import Conflict
-from lightning_mesa.checks.episodes import EpisodeCheck, known
+from lightning_mesa.checks.episode_check import EpisodeCheck, known
 from lightning_mesa.checks.look import Look
 from lightning_mesa.records import LEVEL, Finding
 from lightning_mesa.stats.competence import Competence, Gap, limits, paired_gap

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from lightning_mesa.callbacks.compat import find
 from lightning_mesa.data.distribution import Distribution, checked_regime, imported_early, is_found_late, name_of
-from lightning_mesa.data.episodes import EnvSource
+from lightning_mesa.data.env_source import EnvSource
 from lightning_mesa.errors import ConfigurationError
 from lightning_mesa.objectives.episodes import EpisodeObjective
 from lightning_mesa.objectives.objective import function_of

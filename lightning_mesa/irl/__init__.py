@@ -20,7 +20,7 @@ from lightning_mesa.irl.goal_directedness import (
     own_lights_regret,
 )
 from lightning_mesa.irl.identification import InverseBellman, inverse_bellman
-from lightning_mesa.irl.nulls import cross_fitted, habits, random_goal_p_value, random_goals
+from lightning_mesa.irl.null_models import cross_fitted, habits, random_goal_p_value, random_goals
 from lightning_mesa.irl.successor import (
     discounted_sums,
     explained_share,

@@ -15,7 +15,7 @@ import environments
 from environments import Agent, Closed, Failing, all_are_closed, failing, watched
 from lightning_mesa import EnvDistribution, MesaMonitor
 from lightning_mesa.callbacks import run, session
-from lightning_mesa.data import env_distribution, episodes
+from lightning_mesa.data import env_distribution, env_source
 from lightning_mesa.observe import isolation
 
 pytestmark = pytest.mark.usefixtures(all_are_closed.__name__)
@@ -89,7 +89,7 @@ def test_training_is_bitwise_the_training_without_the_monitor(what: str, tmp_pat
 
 
 def test_the_comparison_notices_actions_drawn_from_the_training_s_own_streams(tmp_path: Path, monkeypatch: Any):
-    for module in (isolation, episodes, session, run):
+    for module in (isolation, env_source, session, run):
         monkeypatch.setattr(module, "random_streams", lambda seed: nullcontext())
     with_it, without = trained(tmp_path / "with", watching(policy=sampled)), trained(tmp_path / "without")
     differs = [one != other for one, other in zip(with_it, without, strict=True)]

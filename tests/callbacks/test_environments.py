@@ -12,7 +12,7 @@ import environments
 from accelerator import ACCELERATOR
 from environments import Agent, Closed, Corridor, TwoDoors, all_are_closed, apart, findings, monitor, watched
 from lightning_mesa import EnvDistribution, EpisodeReturn, Reached
-from lightning_mesa.data.episodes import EnvSource
+from lightning_mesa.data.env_source import EnvSource
 from namespace import pl
 
 pytestmark = pytest.mark.usefixtures(all_are_closed.__name__)

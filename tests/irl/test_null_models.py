@@ -7,7 +7,7 @@ from torch import Tensor
 
 from lightning_mesa.irl.conditional_logit import fit_conditional_logit
 from lightning_mesa.irl.goal_directedness import goal_directedness
-from lightning_mesa.irl.nulls import cross_fitted, habits, random_goal_p_value, random_goals
+from lightning_mesa.irl.null_models import cross_fitted, habits, random_goal_p_value, random_goals
 
 ITEMS, CHOICES = 60, 4
 
