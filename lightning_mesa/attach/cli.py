@@ -26,6 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: 0 whether or not there are alerts, 2 for input that cannot be read.
     """
     options = _parser().parse_args(argv)
+    if not {"", str(Path.cwd())} & set(sys.path):  # a console script does not see the modules of the folder it runs in
+        sys.path.insert(0, str(Path.cwd()))
     try:
         with _warnings_as_messages():
             return int(options.run(options))

@@ -53,6 +53,28 @@ def test_the_timeline_has_a_line_a_look_then_the_alerts_then_the_verdict(run, ca
     assert verdict.startswith("the run, at its last look (step 32): pseudo-aligned (")
 
 
+CHECK = """
+from lightning_mesa import AtMost, Check, Test
+
+class Low(Check):
+    name, severity, share = "low", "warning", 1.0
+    def null(self, thresholds): return "base is served here"
+    def tests(self, look, where, thresholds):
+        return [Test(AtMost(look.competence(look.reference), 0.1), None, 9, None, "Low.")]
+"""
+
+
+def test_a_check_in_the_current_folder_is_found_as_python_m_would(run, tmp_path, monkeypatch, capsys):
+    """A console script has its own folder on the path, and not the one it runs in."""
+    (tmp_path / "check_beside_the_run.py").write_text(CHECK)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+    assert main(["replay", str(run / "findings.jsonl"), "--check", "check_beside_the_run:Low"]) == 0
+    assert "WARNING low on apart" in capsys.readouterr().out
+    assert main(["replay", str(run / "findings.jsonl"), "--check", "check_beside_the_run:High"]) == 2
+    assert "has no 'High'" in capsys.readouterr().err
+
+
 def test_json_gives_the_lines_of_the_run_s_alerts(run, capsys):
     """No checkpoint was kept, so the lines are the same to the letter."""
     assert main(["replay", str(run / "findings.jsonl"), "--json"]) == 0
