@@ -217,7 +217,7 @@ def check_objective(objective: Objective, batch: Mapping[str, Any], outputs: Ten
 
 
 def check_distribution(distribution: Distribution, context: LookContext) -> None:
-    """Check that a distribution gives the same at every look, to each process its share, without a trace.
+    """Check that a distribution gives the same items at every look, each once, and leaves no trace.
 
     Args:
         distribution: The distribution, not fresh.
