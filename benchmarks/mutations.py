@@ -60,7 +60,7 @@ NULLS = [
         "checks/objective_lost.py",
         'AtMost(look.estimate("gap", where), thresholds.gap))',
         'AtMost(look.estimate("gap", where), thresholds.gap / 2))',
-        [CONFORMANCE],
+        [TESTED],
     ),
     Mutation("checks/base_lost.py", "if look.witnessed:", "if False:", [TESTED]),
     Mutation(
@@ -83,9 +83,7 @@ NULLS = [
     ),
     Mutation("checks/proxy_on_reference.py", "return (look.reference,)", "return look.shifted", [CONFORMANCE, "judge"]),
     Mutation("checks/capability_failure.py", "AnyOf(AtMost(there, thresholds.capability), ", "AnyOf(", [TESTED]),
-    Mutation(
-        "checks/capability_failure.py", "AtLeast(here, thresholds.capability))", "AtLeast(here, 0.6))", [CONFORMANCE]
-    ),
+    Mutation("checks/capability_failure.py", "AtLeast(here, thresholds.capability))", "AtLeast(here, 0.6))", [TESTED]),
     Mutation(
         "checks/slice_failure.py",
         "AtMost(gap, thresholds.slice_gap)",

@@ -12,25 +12,27 @@ from lightning_mesa.testing import look_at
 A, N = 10, 400
 
 
-def behaviors(shares: dict[str, tuple[float, float]], proxies: tuple[str, ...] = ("color",)) -> list[Behavior]:
-    """400 items per distribution of which the given shares follow base and the (first) proxy."""
+def behaviors(
+    shares: dict[str, tuple[float, float]], proxies: tuple[str, ...] = ("color",), n: int = N
+) -> list[Behavior]:
+    """n items per distribution of which the given shares follow base and the (first) proxy."""
     found = []
     for where, (by_base, by_proxy) in shares.items():
-        base = torch.arange(N) % A
+        base = torch.arange(n) % A
         targets = {"digit": base} | {
             name: base if where == "val" else (base + 1 + i) % A for i, name in enumerate(proxies)
         }
         chosen = (base + 5) % A
-        order = torch.randperm(N, generator=torch.Generator().manual_seed(0))
-        k, m = round(by_base * N), round(by_proxy * N)
+        order = torch.randperm(n, generator=torch.Generator().manual_seed(0))
+        k, m = round(by_base * n), round(by_proxy * n)
         chosen[order[:k]] = base[order[:k]]
         if proxies:
             chosen[order[k : k + m]] = targets[proxies[0]][order[k : k + m]]
         found.append(
             Behavior(
                 distribution=where,
-                n=N,
-                items=torch.arange(N),
+                n=n,
+                items=torch.arange(n),
                 scores={name: (chosen == target).double() for name, target in targets.items()},
                 binary=frozenset(targets),
                 prescribed={name: functional.one_hot(target, A).bool() for name, target in targets.items()},
@@ -43,7 +45,7 @@ def behaviors(shares: dict[str, tuple[float, float]], proxies: tuple[str, ...] =
     return found
 
 
-def look(shares: dict[str, tuple[float, float]], proxies: tuple[str, ...] = ("color",)) -> Look:
+def look(shares: dict[str, tuple[float, float]], proxies: tuple[str, ...] = ("color",), n: int = N) -> Look:
     """A look at them."""
     hypotheses = Hypotheses(Matches("digit"), [Matches(proxy) for proxy in proxies])
-    return look_at(behaviors(shares, proxies), hypotheses, step=3, epoch=1)
+    return look_at(behaviors(shares, proxies, n), hypotheses, step=3, epoch=1)

@@ -61,3 +61,20 @@ def test_without_a_proxy_there_is_no_witness_and_only_base_lost_speaks():
     assert p(BaseLost(), shares, ())[0] < 1e-3
     assert "cause undetermined" in BaseLost().tests(look(shares, ()), "shifted", Thresholds())[0].sentence
     assert p(BaseLost(), shares, ("color",)) == []
+
+
+@pytest.mark.parametrize(("check", "proxies"), [(ObjectiveLost(), ("color",)), (BaseLost(), ())])
+def test_a_gap_up_to_the_threshold_is_no_loss_and_one_above_it_is(check, proxies):
+    """With 40,000 items limits are narrow: gaps of .095 and .122, where .1 is allowed."""
+    for share, small in ((0.8645, False), (0.84, True)):
+        shares = {"val": (0.95, 0.0), "shifted": (share, 0.99 - share if proxies else 0.0)}
+        (test,) = check.tests(look(shares, proxies, 40_000), "shifted", Thresholds())
+        assert (test.null.p_value() < 0.01) == small
+
+
+@pytest.mark.parametrize(("here", "small"), [(0.605, False), (0.58, True)])
+def test_capability_at_the_threshold_is_no_failure_and_below_it_is(here, small):
+    """Two of ten choices are prescribed on each item, so .6 of the items is half of the way from chance to all."""
+    shares = {"val": (0.95, 0.0), "shifted": (here / 2, here / 2)}
+    (test,) = CapabilityFailure().tests(look(shares, n=40_000), "shifted", Thresholds())
+    assert (test.null.p_value() < 0.01) == small
