@@ -88,29 +88,27 @@ NULLS = [
         "checks/slice_failure.py",
         "AtMost(gap, thresholds.slice_gap)",
         "AtMost(gap, thresholds.slice_gap / 2)",
-        [CONFORMANCE],
+        [TESTED],
     ),
     Mutation(
         "checks/slice_failure.py",
         '(("search", 1 - measured), ("measure", measured))',
         '(("search", measured), ("measure", measured))',
-        ["callbacks/test_signatures_end_to_end.py", "checks"],
+        [TESTED, "callbacks/test_signatures_end_to_end.py"],
     ),
     Mutation(
         "checks/cue_dependence.py",
         "AllOf(AtMost(difference, thresholds.cue), ",
         "AllOf(AtMost(difference, 0.0), ",
-        [CONFORMANCE],
+        [TESTED],
     ),
     Mutation(
         "checks/cue_dependence.py",
         "AllOf(AtMost(difference, thresholds.cue), AtLeast(difference, -thresholds.cue))",
         "AtMost(difference, thresholds.cue)",
-        ["callbacks/test_signatures_end_to_end.py", "checks"],
+        [TESTED, "callbacks/test_signatures_end_to_end.py"],
     ),
-    Mutation(
-        "checks/extremal_behavior.py", "AtMost(excess, thresholds.extremal)", "AtMost(excess, 0.0)", [CONFORMANCE]
-    ),
+    Mutation("checks/extremal_behavior.py", "AtMost(excess, thresholds.extremal)", "AtMost(excess, 0.0)", [TESTED]),
     Mutation(
         "checks/extremal_behavior.py",
         "bound = reference[~rest].max()",

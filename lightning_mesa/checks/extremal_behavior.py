@@ -42,7 +42,7 @@ class ExtremalBehavior(Check):
         bound = reference[~rest].max()
         usual = _share(reference[rest] > bound)
         found = []
-        for where in look.shifted:
+        for where in (name for name in look.shifted if (name,) in self.extremities):
             _, extremity = self.extremities[where,]
             if extremity.isfinite().all():
                 excess = Gap(_share(extremity > bound), usual)
