@@ -42,9 +42,8 @@ def users_rows(folder):
     return [row for row in rows if set(row) - {"step", "epoch"}]
 
 
-@pytest.mark.parametrize(
-    "name", ["plain", *(pytest.param(name, marks=pytest.mark.slow) for name in SCRIPTS if name != "plain")]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SCRIPTS)
 def test_a_script_is_watched_and_trains_as_without_us(tmp_path, name):
     said = run(tmp_path / "on", name, watch=True)
     run(tmp_path / "off", name, watch=False)

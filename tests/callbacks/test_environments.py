@@ -154,6 +154,7 @@ def test_an_oracle_gives_the_ceiling(tmp_path: Path):
     assert ceilings == {ceiling}
 
 
+@pytest.mark.slow
 def test_returns_are_compared_by_competence(tmp_path: Path):
     """Objectives that are no yes or no: the proxy's alert rests on the difference in competence."""
     base = EpisodeReturn((0, 1), "goal", ceiling=1.0)

@@ -160,6 +160,7 @@ def test_a_model_of_this_kind_is_watched_and_its_training_is_bitwise_the_same(tm
     assert {alert.signature for alert in mesa.alerts} >= {"objective_lost", "proxy_pursued"}
 
 
+@pytest.mark.slow
 def test_looks_compile_nothing_again(tmp_path):
     """Batches of the validation's size run in the graphs that the validation has."""
     counted = []

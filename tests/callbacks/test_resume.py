@@ -8,6 +8,7 @@ import toy
 from accelerator import ACCELERATOR
 from lightning_mesa import ConfigurationError, MesaWarning, read_journal
 from namespace import VERSION, EarlyStopping, Logger, ModelCheckpoint, pl
+from quick import quick_rows
 
 
 @pytest.fixture(autouse=True)
@@ -93,7 +94,10 @@ RESUMES = {
 }
 
 
-@pytest.mark.parametrize(("step", "save", "watch", "options"), RESUMES.values(), ids=RESUMES.keys())
+QUICK = ("at the end of an epoch", "within an epoch, looks by steps", "under gradient accumulation")
+
+
+@pytest.mark.parametrize(("step", "save", "watch", "options"), quick_rows(RESUMES, *QUICK))
 def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, step, save, watch, options):
     """The same looks with the same values and the same alerts, in the loggers and the journal; the same plan."""
     whole, whole_mesa = Memory(), toy.monitor(**watch)

@@ -109,6 +109,7 @@ def test_of_returns_preference_is_the_difference_in_competence():
     assert not [f for f in findings if f.quantity in ("goal_failure", "conflict")]
 
 
+@pytest.mark.slow
 def test_limits_of_the_preference_of_returns_cover():
     """Two hundred samples of 100 episodes: the 95 % limits hold the true difference in nearly all."""
     draw_from = torch.Generator().manual_seed(1)

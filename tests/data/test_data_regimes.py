@@ -56,9 +56,9 @@ def adaptive(mesa):
 @pytest.mark.parametrize(
     ("key", "expected", "raised"),
     [
-        ("mesa/base/worst", EVERYWHERE, set()),
-        ("mesa/gap/worst", EVERYWHERE, set()),
-        ("mesa/apart/competence/y", {"apart"}, set()),
+        pytest.param("mesa/base/worst", EVERYWHERE, set(), marks=pytest.mark.slow),
+        pytest.param("mesa/gap/worst", EVERYWHERE, set(), marks=pytest.mark.slow),
+        pytest.param("mesa/apart/competence/y", {"apart"}, set(), marks=pytest.mark.slow),
         ("mesa/apart/gap", EVERYWHERE, set()),
         ("val/loss", {"val"}, {"proxy_pursued"}),  # its null does not speak of the reference
         ("train/loss", set(), {"proxy_pursued", "objective_lost"}),

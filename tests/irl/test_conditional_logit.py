@@ -150,6 +150,7 @@ def test_units_of_a_feature_change_its_weight_and_nothing_else(unit):
 # Limits
 
 
+@pytest.mark.slow
 def test_standard_errors_agree_with_a_bootstrap():
     """Of weights and of their difference, within 15 %, where the chooser is outside the class."""
     features, p = one_step(300, 0.3)
@@ -190,6 +191,7 @@ def test_episodes_with_weights_of_their_own_need_wider_limits():
     assert errors[1] > 1.5 * errors[0]
 
 
+@pytest.mark.slow
 def test_limits_cover_and_known_probabilities_are_worth_at_least_five_times_the_items():
     """From probabilities and from sampled actions; the targets of benchmarks/irl_coverage.py."""
     runs = 200

@@ -48,6 +48,7 @@ def test_pursuing_the_opposite_beats_them_as_well():
     assert random_goal_p_value(goal, (-goal[..., 0]).softmax(1), draws=49) == 1 / 50
 
 
+@pytest.mark.slow
 def test_p_values_of_a_device_are_as_good_as_uniform():
     """At level a, at most a share a of devices is taken for a policy with the goal."""
     runs = 60

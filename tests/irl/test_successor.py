@@ -22,6 +22,7 @@ from lightning_mesa.irl.tabular import (
     soft_value_iteration,
     successor_features,
 )
+from quick import quick
 
 WEIGHTS = torch.tensor([1.0, -0.5], dtype=torch.float64)
 ENDINGS = [{"horizon": 12}, {"horizon": 12, "discount": 0.9}, {"discount": 0.9}]
@@ -81,7 +82,7 @@ def test_without_noise_two_looks_are_exact():
     torch.testing.assert_close(some.weights, fit.weights, rtol=0, atol=1e-10)
 
 
-@pytest.mark.parametrize("noise", [0.1, 0.5])
+@pytest.mark.parametrize("noise", quick([0.1, 0.5], 0.5))
 def test_instruments_cover_where_the_plain_fit_does_not(noise):
     """95 % limits with clusters; the average of both looks is biased towards 0, the more the noisier."""
     runs = 100
@@ -228,7 +229,7 @@ def test_a_policy_that_prefers_nothing_has_no_share():
 # Recorded episodes
 
 
-@pytest.mark.parametrize("exploring", [0.0, 0.5])
+@pytest.mark.parametrize("exploring", quick([0.0, 0.5], 0.5))
 def test_limits_from_recorded_episodes_cover(exploring):
     """200 episodes of a random process, by the policy itself or half at random; the targets of the benchmark."""
     runs = 50

@@ -6,6 +6,7 @@ import torch
 from false_alarms import CELLS, UNIFORM_CHANCE, balanced, follow, look_of, simulate
 from lightning_mesa.errors import ConfigurationError
 from lightning_mesa.judge.alarm import Alarm
+from quick import quick
 
 ALIGNED = {"val": (0.95, 0.0), "shifted": (0.95, 0.0)}
 PSEUDO = {"val": (0.95, 0.0), "shifted": (0.05, 0.9)}
@@ -24,10 +25,11 @@ def _alarm(looks=10, **options):
 
 
 @pytest.mark.parametrize("cell", [cell for cell, (*_, right) in CELLS.items() if cell != UNIFORM_CHANCE])
-def test_runs_whose_nulls_hold_stay_silent_and_misaligned_runs_do_not(cell):
-    """25 runs of 10 looks; the full table is benchmarks/false_alarms.py."""
-    alerts, warnings = simulate(cell, runs=25, looks=10, n=300, alpha=0.01, pool=None)
-    expected = {"silence": (0, 0), "warning": (0, 25), "alert": (25, 0)}[CELLS[cell][2]]
+@pytest.mark.parametrize("runs", quick([8, 25], 8))
+def test_runs_whose_nulls_hold_stay_silent_and_misaligned_runs_do_not(cell, runs):
+    """8 or 25 runs of 10 looks; the full table is benchmarks/false_alarms.py."""
+    alerts, warnings = simulate(cell, runs=runs, looks=10, n=300, alpha=0.01, pool=None)
+    expected = {"silence": (0, 0), "warning": (0, runs), "alert": (runs, 0)}[CELLS[cell][2]]
     assert (alerts, warnings) == expected
 
 

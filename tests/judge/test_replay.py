@@ -18,6 +18,7 @@ from lightning_mesa import (
 )
 from lightning_mesa.judge.replay import judge_again, read_recording
 from lightning_mesa.stats.competence import Best, Competence
+from quick import quick
 from score_tables import HEADER, LOST, look, table
 
 
@@ -87,7 +88,7 @@ RUNS = {
 }
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("name", quick(RUNS, "one proxy", "a paired gap", "groups and slices", "a cue", "fresh data"))
 def test_a_journal_judged_again_gives_the_alerts_of_the_run(name, tmp_path):
     """Field by field, but for the checkpoint, which only the run knows; and the same last verdict."""
     mesa = toy.monitor(**RUNS[name])
@@ -356,6 +357,7 @@ def test_a_binary_file_is_refused(tmp_path):
         read_recording(path)
 
 
+@pytest.mark.slow
 def test_a_table_alerts_under_its_null_no_more_often_than_its_level(tmp_path):
     """Four looks at binary scores with a gap at its bound, base served: the alarm at .2 raises an alert in few runs."""
     torch.manual_seed(0)

@@ -162,6 +162,7 @@ def test_whole_runs_whose_null_holds_keep_the_level(data, runs):
         assert limits(rejected, runs)[0] <= 0.05, name
 
 
+@pytest.mark.slow
 def test_the_invalid_procedures_are_seen_failing():
     """A martingale accumulated over re-used items and a z-test at every look: see docs/evidence.md."""
     data = next(data for data, _ in NULLS if data.n == 200 and data.persistence == 0.8)

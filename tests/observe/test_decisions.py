@@ -91,6 +91,7 @@ def test_without_luck_the_weights_of_a_soft_optimal_policy_are_exact(mode):
     assert ran < 120 * 5
 
 
+@pytest.mark.slow
 def test_with_luck_two_looks_differ_and_the_limits_cover_the_weights():
     told, _ = decisions(vector(partial(Chain, 0.2)), policy(0.2), n=250)
     fit = fit_successor_features(told.features[..., :2], told.offsets, told.log_probabilities)

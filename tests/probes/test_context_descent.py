@@ -131,6 +131,7 @@ def test_a_way_down_that_all_contexts_share_has_the_cosine_and_not_the_contrast(
     assert not result.positive
 
 
+@pytest.mark.slow
 def test_contexts_that_have_changed_places_exceed_the_null_no_more_often_than_by_chance():
     below = 0
     for seed in range(30):

@@ -5,6 +5,7 @@ import torch
 
 from lightning_mesa.stats.competence import Competence, Gap
 from lightning_mesa.stats.intervals import BETS, BoundedMean, Mean, mean_of, tally
+from quick import quick
 
 BETA = torch.distributions.Beta(2.0, 5.0)
 
@@ -37,7 +38,7 @@ def test_extreme_scores_fall_on_the_end_points():
 
 
 @pytest.mark.parametrize("binary", [True, False])
-@pytest.mark.parametrize("n", [20, 300])
+@pytest.mark.parametrize("n", quick([20, 300], 20))
 def test_limits_cover_the_mean(binary, n):
     """95 % limits miss the true mean in at most 5 % of samples, by more than chance explains in none of 600."""
     torch.manual_seed(n)
