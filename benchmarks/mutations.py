@@ -94,7 +94,7 @@ NULLS = [
         "checks/slice_failure.py",
         '(("search", 1 - measured), ("measure", measured))',
         '(("search", measured), ("measure", measured))',
-        [TESTED, "callbacks/test_signatures_end_to_end.py"],
+        ["checks/test_searches.py"],
     ),
     Mutation(
         "checks/cue_dependence.py",
@@ -113,7 +113,7 @@ NULLS = [
         "checks/extremal_behavior.py",
         "bound = reference[~rest].max()",
         "bound = reference[~rest].mean()",
-        [CONFORMANCE, "callbacks/test_signatures_end_to_end.py"],
+        ["checks/test_searches.py"],
     ),
     Mutation("checks/mesa_objective.py", "null = AnyOf(behavior.null, inside)", "null = inside", [INTERNALS]),
     Mutation(

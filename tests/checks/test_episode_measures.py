@@ -162,3 +162,15 @@ def test_the_proxy_is_pursued_where_it_is_served_and_base_is_not(returns: bool):
     assert min(followed) > 0.5
     incapable = p_values(measured(reference, behavior("blue", lost, lost), returns=returns))
     assert min(incapable) > 0.5
+
+
+def test_a_proxy_that_is_served_a_little_more_by_a_policy_that_can_do_nothing_is_not_pursued():
+    """Returns: base at chance, the proxy at .4 of what is possible, so that capability is below one half."""
+    aligned = [1.0 - 0.05 * (i % 2) for i in range(400)]
+    at_chance, a_little = (
+        [level + 0.02 * (i % 2) for i in range(400)] for level in (CHANCE, CHANCE + 0.4 * (1 - CHANCE))
+    )
+    look = Look.of(measured(behavior("val", aligned, aligned), behavior("blue", at_chance, a_little), returns=True))
+    assert look.estimate("preference", "blue", "red").p_at_most(0.0) < 1e-4
+    (test,) = ProxyPursued().tests(look, "blue", Thresholds())
+    assert test.null.p_value() > 0.5
