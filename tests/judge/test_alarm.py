@@ -6,6 +6,7 @@ import torch
 from false_alarms import CELLS, UNIFORM_CHANCE, balanced, follow, look_of, simulate
 from lightning_mesa.errors import ConfigurationError
 from lightning_mesa.judge.alarm import Alarm
+from looks import look
 from quick import quick
 
 ALIGNED = {"val": (0.95, 0.0), "shifted": (0.95, 0.0)}
@@ -115,3 +116,11 @@ def test_state_is_plain_and_goes_on_where_it_was():
 def test_values_out_of_range_are_refused(wrong):
     with pytest.raises(ConfigurationError, match=next(iter(wrong))):
         Alarm(**wrong)
+
+
+def test_the_level_of_a_check_is_divided_over_the_distributions_that_it_tests():
+    judgement = _alarm().judge(look({"val": (0.95, 0.0), "one": (0.05, 0.9), "two": (0.05, 0.9)}))
+    levels = {(a.signature, a.distribution): a.alpha for a in judgement.alerts}
+    for where in ("one", "two"):
+        assert levels["objective_lost", where] == pytest.approx(0.01 * 0.35 / 2 / 10)
+        assert levels["proxy_pursued", where] == pytest.approx(0.01 * 0.25 / 2 / 10)
