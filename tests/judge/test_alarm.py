@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from false_alarms import CELLS, UNIFORM_CHANCE, balanced, follow, look_of, simulate
+from lightning_mesa.checks import ProxyPursued
 from lightning_mesa.errors import ConfigurationError
 from lightning_mesa.judge.alarm import Alarm
 from looks import look
@@ -124,3 +125,14 @@ def test_the_level_of_a_check_is_divided_over_the_distributions_that_it_tests():
     for where in ("one", "two"):
         assert levels["objective_lost", where] == pytest.approx(0.01 * 0.35 / 2 / 10)
         assert levels["proxy_pursued", where] == pytest.approx(0.01 * 0.25 / 2 / 10)
+
+
+def test_proxies_pay_for_being_several():
+    """Holm: of two, the smaller p-value is doubled."""
+    seen = look({"val": (0.95, 0.0), "shifted": (0.4, 0.55)}, ("color", "size"))
+    raw = {test.proxy: test.null.p_value() for test in ProxyPursued().tests(seen, "shifted", Alarm())}
+    alarm = _alarm(1, alpha=0.5)
+    (alert,) = [a for a in alarm.judge(seen).alerts if a.signature == "proxy_pursued"]
+    assert alert.proxy == "color"
+    assert raw["color"] < raw["size"]
+    assert alert.statistic == pytest.approx(2 * raw["color"])
