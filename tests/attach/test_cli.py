@@ -178,6 +178,7 @@ def test_wrong_options_exit_with_2(options, run):
         main(["replay", str(run / "findings.jsonl"), *options])
 
 
+@pytest.mark.slow
 def test_the_command_runs_without_lightning_and_into_a_closed_pipe(run):
     """A run that ended elsewhere can be judged where Lightning would take seconds to import."""
     code = (

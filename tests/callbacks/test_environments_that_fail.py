@@ -42,6 +42,7 @@ def test_an_environment_that_hangs_is_interrupted_and_training_goes_on(tmp_path:
     assert mesa.disabled
 
 
+@pytest.mark.slow
 def test_a_reward_that_is_nan_withholds_the_numbers_and_raises_nothing(tmp_path: Path):
     mesa = failing(NanReward, after=120)
     mesa = MesaMonitor(

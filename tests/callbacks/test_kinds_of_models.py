@@ -142,7 +142,7 @@ def trained(folder, build, options, *callbacks):
     return trainer, {name: value.clone() for name, value in model.state_dict().items()}
 
 
-QUICK = ("a compiled part", "manual optimisation", "bf16-mixed", "a classifier of transformers")
+QUICK = ("manual optimisation", "bf16-mixed", "a classifier of transformers")
 """The other precisions, accumulation and clipping are quick in test_neutrality."""
 
 

@@ -11,6 +11,7 @@ from accelerator import ACCELERATOR
 from lightning_mesa import MesaMonitor
 from lightning_mesa.callbacks.compat import NAMESPACES
 from namespace import INSTALLED
+from quick import quick
 
 BOTH = pytest.mark.parametrize("namespace", INSTALLED)
 
@@ -128,7 +129,7 @@ def command_line(namespace, arguments):
     return cli.LightningCLI(type(model), Data, args=arguments, seed_everything_default=0).trainer
 
 
-@BOTH
+@pytest.mark.parametrize("namespace", quick(INSTALLED, INSTALLED[0]))
 def test_the_command_line_builds_nested_objects_and_its_saved_config_trains_again(
     tmp_path, monkeypatch, capsys, namespace
 ):

@@ -113,8 +113,10 @@ def test_the_matrix_has_48_configurations_in_which_every_two_levels_meet():
     "configuration",
     [
         Configuration(owned="numpy", shared=True, accumulate=2),
-        Configuration(precision="bf16-mixed", workers="persistent", augment="numpy"),
-        Configuration(precision="bf16-true", workers="two", augment="python"),
+        pytest.param(
+            Configuration(precision="bf16-mixed", workers="persistent", augment="numpy"), marks=pytest.mark.slow
+        ),
+        pytest.param(Configuration(precision="bf16-true", workers="two", augment="python"), marks=pytest.mark.slow),
     ],
     ids=label,
 )

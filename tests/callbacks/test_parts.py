@@ -7,6 +7,7 @@ from torch.utils.data import DataLoader
 import toy
 from importable import data
 from lightning_mesa import ConfigurationError, LoaderDistribution, MesaMonitor, read_journal
+from quick import quick
 
 
 class Grouped(toy.ToyData):
@@ -54,7 +55,7 @@ SAME = {
 }
 
 
-@pytest.mark.parametrize("where", SAME)
+@pytest.mark.parametrize("where", quick(SAME, "labels as numbers", "a function"))
 def test_part_of_the_validation_data_is_watched_in_the_same_pass(tmp_path, where):
     torch.manual_seed(0)
     model = Counting()

@@ -94,6 +94,7 @@ def test_the_looks_are_those_planned(tmp_path, options, steps):
     assert mesa.alarm.looks == len(steps)
 
 
+@pytest.mark.slow
 def test_without_a_validation_loop_about_fifty_looks_are_taken(tmp_path):
     """However long the run: never more than fifty after the one before training."""
     mesa, looked = fit(tmp_path, max_epochs=26, limit_val_batches=0)  # 208 steps

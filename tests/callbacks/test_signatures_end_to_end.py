@@ -5,6 +5,7 @@ import torch
 
 import toy
 from lightning_mesa import ScoreFunction
+from quick import quick
 
 
 class Grouped(toy.ToyData):
@@ -23,7 +24,7 @@ def _alerts(mesa, signature):
     return [alert for alert in mesa.alerts if alert.signature == signature]
 
 
-@pytest.mark.parametrize("broken", [True, False])
+@pytest.mark.parametrize("broken", quick([True, False], True))
 def test_a_slice_on_which_base_is_lost_is_found_and_named(tmp_path, broken):
     """Neither key alone shows all of it; the intersection is found on one half and tested on the other."""
     mesa = toy.monitor(
@@ -44,7 +45,9 @@ def _hide_the_strong_cue(batch):
     return batch | {"x": torch.cat([batch["x"][:, :4], torch.zeros_like(batch["x"][:, 4:])], 1)}
 
 
-@pytest.mark.parametrize(("cue", "depends"), [(_hide_the_strong_cue, True), (dict, False)])
+@pytest.mark.parametrize(
+    ("cue", "depends"), [(_hide_the_strong_cue, True), pytest.param(dict, False, marks=pytest.mark.slow)]
+)
 def test_behavior_that_depends_on_a_cue_raises_cue_dependence(tmp_path, cue, depends):
     mesa = toy.monitor(cue=cue)
     toy.fit(tmp_path, mesa, max_epochs=15)
@@ -55,7 +58,7 @@ def test_behavior_that_depends_on_a_cue_raises_cue_dependence(tmp_path, cue, dep
         assert "the cue is there" in alerts[0].message
 
 
-@pytest.mark.parametrize(("factor", "extreme"), [(5.0, True), (1.0, False)])
+@pytest.mark.parametrize(("factor", "extreme"), [(5.0, True), pytest.param(1.0, False, marks=pytest.mark.slow)])
 def test_outputs_beyond_the_reference_raise_extremal_behavior(tmp_path, factor, extreme):
     far = toy.ToyData(400, confounded=False, seed=2)
     far.x = far.x * factor
@@ -64,7 +67,7 @@ def test_outputs_beyond_the_reference_raise_extremal_behavior(tmp_path, factor, 
     assert bool(_alerts(mesa, "extremal_behavior")) == extreme
 
 
-@pytest.mark.parametrize("apart", [True, False])
+@pytest.mark.parametrize("apart", quick([True, False], True))
 def test_a_proxy_followed_on_the_reference_itself_is_a_warning(tmp_path, apart):
     """The paper's early-in-training case: training goes by the proxy, and the reference tells."""
 
@@ -78,7 +81,7 @@ def test_a_proxy_followed_on_the_reference_itself_is_a_warning(tmp_path, apart):
     assert [(a.distribution, a.proxy, a.severity) for a in alerts] == ([("val", "z", "warning")] if apart else [])
 
 
-@pytest.mark.parametrize("capable", [True, False])
+@pytest.mark.parametrize("capable", quick([True, False], True))
 def test_a_witness_tells_a_lost_objective_from_a_lost_capability(tmp_path, capable):
     """With base alone listed, a user's score of capability decides."""
 

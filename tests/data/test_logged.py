@@ -11,6 +11,7 @@ from lightning_mesa import Alarm, ConfigurationError, Logged, Matches, read_jour
 from lightning_mesa.judge.replay import judge_again, read_recording
 from lightning_mesa.stats.intervals import BoundedMean
 from namespace import VERSION, EarlyStopping, ModelCheckpoint
+from quick import quick
 
 
 class Model(toy.ToyModel):
@@ -65,7 +66,7 @@ def values(folder, quantity, objective="val.y"):
     }
 
 
-@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("late", quick([False, True], True))
 def test_gaps_are_derived_without_a_forward_pass(tmp_path, late):
     if late and VERSION < (2, 6):
         pytest.skip("this Lightning logs no value of several loaders at the end of a validation")
@@ -104,6 +105,7 @@ def test_looks_come_after_validations_and_others_can_select_on_them(tmp_path):
     assert mesa.alarm.look == mesa.alarm.looks == 3
 
 
+@pytest.mark.slow
 def test_base_alone_is_not_told_from_capability(tmp_path):
     mesa = monitor(proxies=[])
     toy.fit(tmp_path, mesa, model=Model(), max_epochs=12, **LOADERS)

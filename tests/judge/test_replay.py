@@ -108,6 +108,7 @@ def test_a_journal_judged_again_gives_the_alerts_of_the_run(name, tmp_path):
     assert isinstance(estimates["gap"], Competence) == (name == "a paired gap")
 
 
+@pytest.mark.slow
 def test_a_run_that_went_on_from_another_s_checkpoint_is_judged_from_its_own_first_step(tmp_path):
     """Its alerts say from which step on the level is counted."""
     trainer = toy.fit(tmp_path, max_epochs=1)

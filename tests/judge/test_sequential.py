@@ -16,6 +16,7 @@ from lightning_mesa.judge.bootstrap import BootstrapBoundary
 from lightning_mesa.judge.eprocess import EvidenceSum, RestartEProcess
 from lightning_mesa.judge.sequential import SpendingTest, holm
 from lightning_mesa.stats.intervals import Mean
+from quick import quick
 
 ALL = pytest.mark.parametrize(
     "build",
@@ -152,7 +153,9 @@ def test_to_take_scores_a_null_mean_is_needed():
 
 @pytest.mark.parametrize("runs", [25, pytest.param(200, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
-    "data", [data for data, _ in NULLS if data.n < 1000], ids=lambda data: f"{data.name}, {data.persistence}"
+    "data",
+    quick([data for data, _ in NULLS if data.n < 1000], *[data for data, _ in NULLS if data.n < 1000][::2]),
+    ids=lambda data: f"{data.name}, {data.persistence}",
 )
 def test_whole_runs_whose_null_holds_keep_the_level(data, runs):
     """100 looks at .05: no more runs rejected than chance allows at 99 %; the full table has 4000 runs."""

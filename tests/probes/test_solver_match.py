@@ -107,6 +107,7 @@ def test_what_solves_nothing_is_not_taken_for_a_solver(function):
     assert "margin over what solves nothing" in result.reason
 
 
+@pytest.mark.slow
 def test_a_network_that_was_trained_is_found_to_take_one_step_and_its_untrained_copy_is_not():
     torch.manual_seed(0)
     random, network = torch.Generator().manual_seed(0), LinearAttention()
