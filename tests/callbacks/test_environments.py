@@ -35,7 +35,8 @@ def test_an_agent_that_follows_base_raises_none(tmp_path: Path):
     assert trainer.callback_metrics["mesa/apart/competence/goal"] > 0.5
 
 
-@pytest.mark.parametrize(("together", "more"), [(True, "red"), pytest.param(False, "goal", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("together", "more"), [(True, "red"), (False, "goal")])
 def test_the_behavioral_objective_follows_the_behavior(tmp_path: Path, together: bool, more: str):
     """Trained where red is the goal, red has the weight; trained where it is not, the goal has."""
     shifted = {"apart": EnvDistribution(apart, episodes=100, decisions=200)}

@@ -92,6 +92,7 @@ def test_validation_data_are_known_by_the_items_and_not_by_the_name(tmp_path):
     assert adaptive(mesa) == {"again"}
 
 
+@pytest.mark.slow
 def test_what_the_user_declares_holds(tmp_path, said):
     mesa = toy.monitor(reference=LoaderDistribution("val", data_regime="reused"))
     toy.fit(tmp_path, mesa, model=Plateau("val/loss"), max_epochs=12)
@@ -99,6 +100,7 @@ def test_what_the_user_declares_holds(tmp_path, said):
     assert mesa.alerts
 
 
+@pytest.mark.slow
 def test_ordinary_early_stopping_and_checkpointing_keep_data_reused(tmp_path):
     mesa = toy.monitor()
     toy.fit(

@@ -229,7 +229,7 @@ def test_a_policy_that_prefers_nothing_has_no_share():
 # Recorded episodes
 
 
-@pytest.mark.parametrize("exploring", quick([0.0, 0.5], 0.5))
+@pytest.mark.parametrize("exploring", quick([0.0, 0.5]))
 def test_limits_from_recorded_episodes_cover(exploring):
     """200 episodes of a random process, by the policy itself or half at random; the targets of the benchmark."""
     runs = 50

@@ -45,7 +45,8 @@ def test_the_boundary_is_the_path_that_exhausts_the_budget_and_not_the_next():
     assert threshold == pytest.approx(-math.log(0.5 * math.erfc(float(largest) / math.sqrt(2))), rel=1e-4)
 
 
-@pytest.mark.parametrize("persistence", [0.0, pytest.param(0.95, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("persistence", [0.0, 0.95])
 def test_runs_whose_null_holds_keep_the_level(persistence):
     """1000 items, 10 looks, 800 runs at .05. The (b + 1)-th largest path instead of the b-th would reach .10."""
     draw = torch.Generator().manual_seed(5)

@@ -174,6 +174,7 @@ def test_the_invalid_procedures_are_seen_failing():
 
 
 @pytest.mark.parametrize(("data", "targets"), POWERS, ids=[f"{data.name}, {data.persistence}" for data, _ in POWERS])
+@pytest.mark.slow
 def test_a_proxy_that_sets_in_late_is_seen_in_time(data, targets):
     """At least 95 % detected, in time: .35 to .65 on 200 re-used items, .3 to .65 on 32 fresh ones a look."""
     (name, most), *_ = targets
