@@ -165,7 +165,7 @@ def main() -> None:
     data = ColoredDigitsModule(options.run, options.seed, exceptions=options.exceptions)
     trainer.fit(SmallConvNet(), datamodule=data)
 
-    print(f"\nfindings, alerts, and the path as a picture: {trainer.log_dir}/mesa/")
+    print(f"\nfindings and alerts: {trainer.log_dir}/mesa/")
     print(f"the whole run: tensorboard --logdir {options.out}  (tabs Custom Scalars and Text)")
 
 
