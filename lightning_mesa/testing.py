@@ -89,7 +89,8 @@ def check_check(
 ) -> None:
     """Check that a check holds to what the monitor and the alarm rely on.
 
-    Its states add up over batches in any order and survive a checkpoint; it finds something plain whatever it has seen;
+    Its states add up over batches in any order and over processes, and survive a checkpoint; it bears batches that are
+    empty or not finite;
     what it finds comes back from the journal; its sentences are sentences; and its null is rejected at its boundary in
     at most the share of looks that its p-value says.
 
@@ -108,41 +109,50 @@ def check_check(
     check_name(check.name, "check name")
     checks = [other for other in beside if other.name != check.name] + [check]
 
+    def of_check(findings: Iterable[Finding]) -> list[Finding]:
+        return [f for f in findings if f.measure == (check.measure or check.name)]
+
     def found(seen: Iterable[Behavior]) -> list[Finding]:
-        look = look_at(seen, hypotheses, checks=checks, reference=reference)
-        return [f for f in look.findings if f.measure == (check.measure or check.name)]
+        return of_check(look_at(seen, hypotheses, checks=checks, reference=reference).findings)
 
     whole = found(behaviors)
     thirds = [[part_of(b, b.distribution, torch.arange(b.n) % 3 == i) for b in behaviors] for i in range(3)]
     for order in permutations(range(3)):
         _assert_alike(found([b for i in order for b in thirds[i]]), whole, f"{check.name}: batches in another order")
-    begun = check.begun(hypotheses)
-    for behavior in behaviors:
-        begun.saw(behavior)
-    saved = begun.accumulated()
-    _assert_saved(saved, f"{check.name}: what it accumulates")
     merged = check.begun(hypotheses)
-    merged.merge(saved)
-    _hold(_plain(merged.accumulated()) == _plain(saved), f"{check.name}: merging with nothing changes what it has")
+    for third in thirds:  # what three processes have seen
+        begun = check.begun(hypotheses)
+        for behavior in third:
+            begun.saw(behavior)
+        _assert_saved(begun.accumulated(), f"{check.name}: what it accumulates")
+        merged.merge(begun.accumulated())
+    look = look_at(behaviors, hypotheses, checks=checks[:-1], reference=reference)
+    _assert_alike(of_check([*look.findings, *merged.findings(look)]), whole, f"{check.name}: processes merged")
     _hold(findings_of([json.loads(json_line(f)) for f in whole]) == whole, f"{check.name}: the journal loses something")
     nothing = [part_of(b, b.distribution, torch.zeros(b.n, dtype=torch.bool)) for b in behaviors]
-    broken = [_broken(b) for b in behaviors]
-    for f in [*found([*nothing, *behaviors]), *found(broken)]:
-        json_line(f)  # refuses what is no number
+    _assert_alike(found([*nothing, *behaviors]), whole, f"{check.name}: an empty batch before the others")
+    for what, seen in (("nothing is seen", nothing), ("scores are no numbers", [_broken(b) for b in behaviors])):
+        try:
+            for f in found(seen):
+                json_line(f)  # refuses what is no number
+        except Exception as error:
+            raise AssertionError(f"{check.name} falls over where {what}: {error!r}") from error
     thresholds = Thresholds()
     if type(check).tests is Check.tests:
         return
     if boundary is None:
         raise AssertionError(f"{check.name} tests a null: give boundary=, which draws behavior at its boundary.")
     _assert_sentence(check.null(thresholds), f"{check.name}: its null", whole=False)
-    rejected, draw = 0, torch.Generator().manual_seed(0)
+    rejected, tested, draw = 0, 0, torch.Generator().manual_seed(0)
     for _ in range(DRAWS):
         look = look_at(boundary(draw), hypotheses, checks=checks, reference=reference)
         for where in check.places(look):
             tests = check.tests(look, where, thresholds)
             for test in tests:
                 _assert_sentence(test.sentence, f"{check.name}: its sentence")
+            tested += len(tests)
             rejected += any(test.null.p_value() <= ERROR / max(len(tests), 1) for test in tests)
+    _hold(tested or check.of_probes, f"{check.name} tests nothing at its boundary: draw behavior that it can test.")
     most = int(binom.isf(LUCK, DRAWS * max(len(check.places(look)), 1), ERROR))
     _hold(rejected <= most, f"{check.name}: {rejected} of {DRAWS} looks at its boundary reject the null at {ERROR}.")
 

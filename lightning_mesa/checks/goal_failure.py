@@ -61,6 +61,6 @@ class GoalFailure(EpisodeCheck):
 
     def _length(self, look: Look, where: str) -> Finding:
         mean = Mean(self.sums.counts((where, "lengths")))
-        most = float(self.sums[where, "most"]) / mean.n
-        value, low, high = (most * x for x in (mean.value, *mean.limits(LEVEL)))
-        return self.finding(look, where, "episode_length", "decisions", shown=(value, low, high), n=mean.n)
+        most = float(self.sums[where, "most"]) / max(mean.n, 1)
+        shown = (most * mean.value, *(most * x for x in mean.limits(LEVEL))) if mean.n else None
+        return self.finding(look, where, "episode_length", "decisions", shown=shown, n=mean.n)

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import isnan
 from typing import Any
 
 from lightning_mesa.checks.conflict import Conflict
@@ -169,7 +170,7 @@ class Look:
             withheld: Whether to show no value, although there is an estimate.
             detail: Plain facts beside the estimate, such as the reason why there is none.
         """
-        if shown is None and estimate is not None and not withheld:
+        if shown is None and estimate is not None and not withheld and not isnan(estimate.value):  # NaN without items
             shown = (estimate.value, *limits(estimate, LEVEL))
         value, low, high = (None, None, None) if shown is None else shown
         return Finding(

@@ -73,11 +73,11 @@ class ObjectiveGap(Check):
         if objective.chance is not None:
             chance = objective.scaled(objective.chance)
         elif (where, "uniform", name) in self.sums:
-            chance = float(self.sums[where, "uniform", name]) / n
+            chance = float(self.sums[where, "uniform", name]) / max(n, 1)
         else:
             chance = best_constant(self.sums[where, "prescribed", name], n)
         if (where, "oracle", name) in self.sums:
-            ceiling = float(self.sums[where, "oracle", name]) / n
+            ceiling = float(self.sums[where, "oracle", name]) / max(n, 1)
         else:
             ceiling = objective.scaled(objective.ceiling)
         return Competence(Mean(self.sums.counts((where, "counts", name))), chance, ceiling)

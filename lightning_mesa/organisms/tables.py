@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from statistics import median
 
+from lightning_mesa.errors import ConfigurationError
 from lightning_mesa.organisms.judging import Judged
 from lightning_mesa.organisms.markdown import markdown
 from lightning_mesa.organisms.search.judging import Probed, table
@@ -25,8 +26,12 @@ SCORES: Mapping[str, Score] = {
 
 def area(ones: Sequence[float], zeros: Sequence[float]) -> str:
     """Area under the ROC curve: how often a one is above a zero, ties by half; a dash where either is missing."""
-    from sklearn.metrics import roc_auc_score
-
+    try:
+        from sklearn.metrics import roc_auc_score
+    except ImportError as error:
+        raise ConfigurationError(
+            "the tables need scikit-learn, which is missing: pip install 'lightning-mesa[bench]'."
+        ) from error
     if not ones or not zeros:
         return "-"
     return f"{roc_auc_score([1] * len(ones) + [0] * len(zeros), [*ones, *zeros]):.3f}"
