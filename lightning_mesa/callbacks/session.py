@@ -19,6 +19,7 @@ from lightning_mesa.errors import ConfigurationError
 from lightning_mesa.observe.context import LookContext
 from lightning_mesa.observe.generators import generators
 from lightning_mesa.observe.isolation import no_trace, random_streams
+from lightning_mesa.observe.traces import Traces
 from lightning_mesa.observe.weights import ScoredWeights
 from lightning_mesa.probes.probe import Probe
 from lightning_mesa.records import Behavior
@@ -57,8 +58,10 @@ class Session(Watch):
             context = replace(context, limit=min(batches, context.limit or batches))
         self.weights = weights
         self.checks = checks
+        self._traces = Traces(context.name, comparing=trainer.state.fn == "fit")
         # Factories and dataloader hooks may draw random numbers.
-        with random_streams(seed), generators(pl_module, trainer.datamodule):
+        made = [*reference.values(), *(shifted or {}).values()]
+        with random_streams(seed), generators(pl_module, trainer.datamodule, *made):
             super().__init__(context, reference, _offered(trainer, pl_module) if shifted is None else shifted)
             validation = validation_loaders(trainer).values()
             self.sources = opened(self.distributions, context)
@@ -93,6 +96,7 @@ class Session(Watch):
             look = self.look(plan, weights)
             with trainer.profiler.profile(f"[{self.name}]probe"), self._alone_together():
                 probed = self.probing.measure(look)
+        self._traces.comparing = False  # every later look would leave what the first one has left
         with trainer.profiler.profile(f"[{self.name}]measure"):
             for check in checks:
                 look.findings += check.findings(look)
@@ -148,7 +152,8 @@ class Session(Watch):
 
     def _no_trace(self) -> AbstractContextManager[None]:
         owners = [owner for source in self.sources for owner in source.owners]
-        return no_trace(self.trainer, self.pl_module, self.context.seed, *owners)
+        asked = (self.context.reading, self.hypotheses)  # whose functions may draw too
+        return no_trace(self.trainer, self.pl_module, self.context.seed, *owners, *asked, traces=self._traces)
 
     def check_identified(self, look: Look) -> None:
         """Refuse distributions on none of which base and a proxy disagree, once all items have been seen.
