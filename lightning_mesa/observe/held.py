@@ -28,6 +28,8 @@ Path: TypeAlias = tuple[Any, Any]
 ATOMS = (str, bytes, int, float, complex, type(None), enum.Enum, torch.dtype, torch.device)
 """What holds nothing and does not change."""
 
+_COMMON = {str, int, float, bool, type(None)}  # a set is quick to ask
+
 ENTRIES = 100
 """This many entries of a container are followed; the rest are data."""
 
@@ -89,7 +91,7 @@ def walk(
                 held.extend(held_by(item, entries, code=code))
         yield path, item, held
         if depth < _DEPTH:
-            queue.extend((depth + 1, (path, key), value) for key, value in held)
+            queue.extend((depth + 1, (path, key), value) for key, value in held if type(value) not in _COMMON)
 
 
 def words(path: Path) -> str:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from functools import lru_cache, partial
 from operator import is_
 from types import BuiltinMethodType, CellType, FunctionType, MethodType, SimpleNamespace
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -87,13 +87,21 @@ def attributes(
 
 def holds_state(item: object) -> bool:
     """Whether an object may hold state of the user's: a container, a module, or an instance of a class of theirs."""
-    return isinstance(item, (*_PLAIN, nn.Module)) or _of_users(type(item))
+    return _sort_of(type(item)) == "state"
 
 
 @lru_cache(maxsize=4096)
-def _of_users(kind: type) -> bool:
+def _sort_of(kind: type) -> Literal["tensor", "array", "state", "other"]:
+    numpy = sys.modules.get("numpy")
+    if issubclass(kind, Tensor):
+        return "tensor"
+    if numpy and issubclass(kind, numpy.ndarray):
+        return "other" if issubclass(kind, numpy.memmap) else "array"
+    if issubclass(kind, (*_PLAIN, nn.Module)):
+        return "state"
     roots = {root_of(cls.__module__) for cls in kind.__mro__}
-    return root_of(kind.__module__) not in (*sys.stdlib_module_names, "numpy") and not roots & _OTHERS
+    of_users = root_of(kind.__module__) not in (*sys.stdlib_module_names, "numpy") and not roots & _OTHERS
+    return "state" if of_users else "other"
 
 
 def _to_copy(tensor: Tensor, thorough: bool) -> bool:
@@ -104,9 +112,8 @@ def _to_copy(tensor: Tensor, thorough: bool) -> bool:
     return thorough or _bytes(tensor) <= _SMALL or _version(tensor) > 0
 
 
-def _bytes(item: object) -> int:
-    size = getattr(item, "nbytes", 0) if isinstance(item, Tensor) or _is_array(item) else 0
-    return int(size)
+def _bytes(item: Any) -> int:
+    return int(item.nbytes) if _sort_of(type(item)) in ("tensor", "array") else 0
 
 
 def _version(tensor: Tensor) -> int:
@@ -114,19 +121,15 @@ def _version(tensor: Tensor) -> int:
     return 0 if tensor.is_inference() else tensor._version
 
 
-def _is_array(item: object) -> bool:
-    numpy = sys.modules.get("numpy")
-    return bool(numpy) and isinstance(item, numpy.ndarray)
-
-
 def _copied(item: Any) -> Iterator[Callable[[], None]]:
     """What puts an object back as it is now; nothing for one that holds no state."""
-    if isinstance(item, Tensor):
+    sort = _sort_of(type(item))
+    if sort == "tensor":
         yield partial(_write, item, item.detach().clone(), _version(item))
-    elif _is_array(item):
-        if item.flags.writeable and not isinstance(item, sys.modules["numpy"].memmap):
+    elif sort == "array":
+        if item.flags.writeable:
             yield partial(sys.modules["numpy"].copyto, item, item.copy())
-    elif holds_state(item):
+    elif sort == "state":
         if isinstance(item, dict):
             yield partial(_refill, item, dict(_kind(item).items(item)))
         elif isinstance(item, list):
@@ -137,7 +140,8 @@ def _copied(item: Any) -> Iterator[Callable[[], None]]:
             yield partial(_refill_set, item, set.copy(item))
         if isinstance(own := getattr(item, "__dict__", None), dict):
             yield partial(_refill, own, dict(own))
-        yield partial(_set_slots, item, slots_of(item))
+        if values := slots_of(item):
+            yield partial(_set_slots, item, values)
 
 
 def _write(tensor: Tensor, value: Tensor, version: int) -> None:
