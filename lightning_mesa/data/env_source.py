@@ -54,6 +54,11 @@ class EnvSource(Source):
         self.envs = envs
         self.levels: dict[str, float] = {}
 
+    @property
+    def owners(self) -> tuple[object, ...]:
+        """The environments, whose code may draw from a generator of the user's script."""
+        return (self.envs, self.distribution)
+
     def draws_anew(self, seed: int) -> bool:
         """Episodes are new where their seeds are."""
         return True

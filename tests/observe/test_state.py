@@ -229,15 +229,17 @@ def test_views_of_one_tensor_stay_views():
     assert module.part[0].held[1].tolist() == [7, 0]
 
 
-def test_what_a_graph_has_saved_is_not_counted_as_written():
+@pytest.mark.parametrize("written", [False, True], ids=["replaced", "written past its count"])
+def test_what_a_graph_has_saved_is_not_counted_as_written(written):
     """A hidden state that training has not detached yet is part of a graph; a write to it would end the training."""
     weight = torch.ones(2, requires_grad=True)
     hidden = (weight * 2).exp()  # exp saves its result
     module = Owner(hidden)
     with attributes(module):
+        hidden.data.add_(float(written))
         module.part[0].held = torch.zeros(2)
     hidden.sum().backward()
-    assert weight.grad is not None
+    assert torch.allclose(weight.grad, 2 * hidden)
 
 
 def test_parameters_are_watched_and_never_copied(monkeypatch):
