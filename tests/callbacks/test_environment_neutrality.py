@@ -108,4 +108,4 @@ def test_the_comparison_notices_a_look_in_the_environments_that_train(tmp_path: 
     monkeypatch.setattr(env_distribution, "_trains_in", lambda *_: False)
     model = Agent(updates=12)
     mesa = watching(model.envs)
-    assert trained(tmp_path / "with", mesa, model=model)[3] != trained(tmp_path / "without")[3]
+    assert trained(tmp_path / "with", mesa, model=model)[2] != trained(tmp_path / "without")[2]
