@@ -1,4 +1,4 @@
-"""``make test-matrix``: the suite on the oldest and newest versions that are claimed. ``make dist``: what is shipped."""
+"""``make test-matrix``: the suite on the oldest and newest versions claimed. ``make dist``: what is shipped."""
 
 import re
 from email import message_from_bytes
@@ -53,7 +53,7 @@ PROJECTS: dict[str, tuple[list[str], dict[str, str]]] = {
 
 
 def oldest() -> list[str]:
-    """The smallest version of every dependency, as pyproject.toml claims it; of `lightning`, that of pytorch-lightning."""
+    """The smallest versions that pyproject.toml claims; of `lightning`, that of pytorch-lightning."""
     floors = [re.sub(r">=([\w.]+).*", r"==\1", one) for one in PROJECT["dependencies"]]
     floors += [one.replace("pytorch-", "") for one in floors if one.startswith("pytorch-lightning")]
     return [*floors, "jsonargparse<4.36"]  # later ones do not serve the command line of that Lightning

@@ -72,10 +72,10 @@ def test_a_recipe_is_composed_trains_raises_what_it_promises_and_resumes(tmp_pat
         assert float(trainer.callback_metrics["mesa/apart/n"]) == 200
     else:
         options = {"datamodule": datamodule, "enable_checkpointing": True}
-        trainer = toy.fit(tmp_path, mesa, *others, model=model(), max_epochs=10, **options)
+        trainer = toy.fit(tmp_path, mesa, *others, model=model(), max_epochs=4, **options)
         assert float(trainer.callback_metrics["mesa/apart/n"]) == 400
         best = trainer.checkpoint_callback.best_model_path
-        toy.fit(tmp_path, *callbacks(), model=model(), max_epochs=11, ckpt_path=best, **options)
+        toy.fit(tmp_path, *callbacks(), model=model(), max_epochs=5, ckpt_path=best, **options)
     pursued = set() if recipe in WITHOUT_CHOICES else {"proxy_pursued"}
     assert {alert.signature for alert in mesa.alerts if alert.severity == "alert"} == {"objective_lost", *pursued}
     if others:
