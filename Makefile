@@ -15,7 +15,7 @@ maze: $(READY)
 	$(BIN)/python examples/red_doors.py varied --out runs/maze
 
 # A worker on each core is enough.
-test test-all coverage: export OMP_NUM_THREADS := 1
+test test-all coverage dist: export OMP_NUM_THREADS := 1
 
 # What a change can break.
 test: lint
