@@ -30,9 +30,9 @@ test-all: lint dist
 coverage: $(READY)
 	$(TESTS) --cov --cov-report=term:skip-covered
 
-# Builds into dist/, and tries what is there in empty environments.
+# Builds into dist/, and tries each of the two in an empty environment.
 dist: $(READY)
-	$(BIN)/python -m nox --session dist installed
+	$(BIN)/python -m nox --session installed
 
 test-matrix: $(READY)
 	$(BIN)/python -m nox --session tests

@@ -29,7 +29,7 @@ PROJECTS: dict[str, tuple[list[str], dict[str, str]]] = {
     "plain": (["train.py"], {"LIGHTNING_MESA_CONFIG": "mesa.yaml", "LIGHTNING_MESA_ALLOW": "shifts"}),
     "lightning_cli": (
         [
-            *("main.py", "fit", "--config", "config.yaml"),
+            *("main.py", "fit", "--config", "config.yaml", "--trainer.max_epochs=2"),
             "--trainer.callbacks+=lightning_mesa.MesaMonitor",
             "--trainer.callbacks.base=lightning_mesa.Logged",
             "--trainer.callbacks.base.metric=val/acc",
@@ -41,7 +41,7 @@ PROJECTS: dict[str, tuple[list[str], dict[str, str]]] = {
     ),
     "hydra": (
         [
-            *("train.py", "hydra.searchpath=[pkg://lightning_mesa.conf]", "callbacks=mesa"),
+            *("train.py", "trainer.max_epochs=2", "hydra.searchpath=[pkg://lightning_mesa.conf]", "callbacks=mesa"),
             "callbacks.mesa.base.target=label",
             "callbacks.mesa.proxies.0.target=paper",
             "callbacks.mesa.inputs=image",
@@ -108,7 +108,8 @@ def dist(session: nox.Session) -> None:
 def installed(session: nox.Session, kind: str) -> None:
     """Install what was built into an empty environment, and use it there as users do, without the repository."""
     (built,) = BUILT.resolve().glob(kind)
-    session.install("--constraint", "constraints.txt", str(built), *USERS)
+    # Most of what is installed is never imported, so compiling it would be in vain.
+    session.install("--no-compile", "--constraint", "constraints.txt", str(built), *USERS)
     session.env["PYTHONPATH"] = None
     tracked = set(_said(session, "git", "ls-files", "lightning_mesa").split())
     with TemporaryDirectory() as folder:
