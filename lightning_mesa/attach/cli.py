@@ -10,6 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from lightning_mesa import __version__
 from lightning_mesa.errors import ConfigurationError, MesaWarning
 from lightning_mesa.thresholds import Thresholds
 
@@ -126,6 +127,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="lightning-mesa", description="Watch training runs for pseudo-alignment.", allow_abbrev=False
     )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     command = commands.add_parser(
         "replay",

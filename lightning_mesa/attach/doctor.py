@@ -51,8 +51,8 @@ def ways_to_attach() -> Iterator[tuple[str, str]]:
     yield "in a LightningCLI", "works" if command_line else "pip install 'jsonargparse[signatures]'"
     recipes = sorted(file.name for file in files("lightning_mesa.conf").joinpath("callbacks").iterdir())
     yield (
-        f"in Hydra, searchpath pkg://lightning_mesa.conf ({', '.join(recipes)})",
-        "works" if find_spec("hydra") else "pip install hydra-core",
+        "in Hydra, searchpath pkg://lightning_mesa.conf",
+        f"works: {', '.join(recipes)}" if find_spec("hydra") else "pip install hydra-core",
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import lightning_mesa
 import toy
 from lightning_mesa.attach.cli import main
 from score_tables import LOST, look, table
@@ -26,6 +27,12 @@ def run(tmp_path_factory):
 def test_the_command_is_installed_under_its_name():
     (script,) = entry_points(group="console_scripts", name="lightning-mesa")
     assert script.load() is main
+
+
+def test_the_version_is_said(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"lightning-mesa {lightning_mesa.__version__}\n"
 
 
 def test_the_timeline_has_a_line_a_look_then_the_alerts_then_the_verdict(run, capsys):

@@ -199,15 +199,3 @@ def test_a_resolver_that_a_script_has_registered_is_not_run_by_a_file(tmp_path):
         assert "importable.forbidden" not in sys.modules
     finally:
         OmegaConf.clear_resolver("eval")
-
-
-def test_the_shipped_recipes_are_configurations_too(tmp_path):
-    """But for the capitals, which are for the user to replace."""
-    from pathlib import Path
-
-    import lightning_mesa
-
-    for recipe in sorted((Path(lightning_mesa.__file__).parent / "conf/callbacks").glob("*.yaml")):
-        for node in OmegaConf.load(recipe).values():
-            if node["_target_"] == "lightning_mesa.MesaMonitor":
-                assert MesaMonitor.from_config(node).name
