@@ -1,5 +1,6 @@
 """The objective of choosing a target."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -7,7 +8,7 @@ from torch import Tensor
 
 from lightning_mesa.attach.importing import imported
 from lightning_mesa.errors import ConfigurationError
-from lightning_mesa.objectives.objective import Objective, Target, pick
+from lightning_mesa.objectives.objective import Demand, Objective, Target, pick
 
 
 class Matches(Objective):
@@ -55,16 +56,22 @@ class Matches(Objective):
         return outputs.argmax(-1) == targets
 
     def prescribes(self, batch: Any, num_choices: int) -> Tensor:
-        """``[n, A]`` bool with the target's choice set."""
+        """``[n, A]`` bool with the target's choice set, none where the target is no choice."""
         targets = self._targets(batch)
-        prescribed = targets[:, None] == torch.arange(num_choices, device=targets.device)
-        if not prescribed.any(1).all():
-            raise ConfigurationError(
+        return targets[:, None] == torch.arange(num_choices, device=targets.device)
+
+    def demands(self, batch: Any, num_choices: int) -> Sequence[Demand]:
+        """That each target is one of the choices."""
+        targets = self._targets(batch)
+
+        def complaint() -> str:
+            return (
                 f"objective {self.name!r}: targets range from {int(targets.min())} to {int(targets.max())}, but the "
                 f"outputs have {num_choices} choices, 0 to {num_choices - 1}. If the choices are not the last "
                 "dimension of the model's outputs, pass outputs=."
             )
-        return prescribed
+
+        return (Demand(((targets >= 0) & (targets < num_choices)).all(), complaint),)
 
     def _targets(self, batch: Any) -> Tensor:
         what = f"objective {self.name!r}"

@@ -40,7 +40,7 @@ def compared(
     other = _of_last_layer(read_by_copy, outputs)
     if other is None:
         return "the model's untrained copy takes another path"
-    return Features(own[:limit].float().cpu(), other[:limit].float().cpu())
+    return Features(own[:limit].detach().float(), other[:limit].detach().float())
 
 
 @contextmanager
