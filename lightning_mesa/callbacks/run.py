@@ -72,7 +72,8 @@ class Run:
             if self.timetable.looked is not None:  # Lightning's checkpoints lack the values that others may monitor
                 metrics.to_callback_metrics(trainer, self._dashboard.values | {f"{self.name}/disabled": 1.0})
             return
-        with self.guard(trainer, at_start=True), self.timetable.budget.spending():
+        device = trainer.strategy.root_device
+        with self.guard(trainer, at_start=True), self.timetable.budget.spending(device):
             self._begin(trainer, pl_module)
 
     def after_batch(self, trainer: Any, pl_module: Any) -> None:

@@ -182,6 +182,7 @@ class Session(Watch):
 
     def close(self) -> None:
         """Close the sources."""
+        self.probing.close()
         for source in self.sources:
             source.close()
 

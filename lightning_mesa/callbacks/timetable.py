@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from lightning_mesa.callbacks.budget import Budget
+from lightning_mesa.callbacks.budget import Budget, wait_for
 from lightning_mesa.callbacks.compat import stepped_batches
 from lightning_mesa.callbacks.schedule import Schedule
 
@@ -74,10 +74,12 @@ class Timetable:
         """While a look is taken."""
         self.number = max(1, self.number)
         self._due = self.looked = here
-        started = time.perf_counter()
-        with self.budget.spending():
+        with self.budget.spending(device := trainer.strategy.root_device):
+            started = time.perf_counter()
             yield
-        self.budget.look_taken(time.perf_counter() - started, trainer)
+            wait_for(device)
+            cost = time.perf_counter() - started
+        self.budget.look_taken(cost, trainer)
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values."""

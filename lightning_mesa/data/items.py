@@ -105,11 +105,12 @@ class ItemSource(Source):
         for batch in batches:
             read += max(1, batch.behavior.n)
             self._check_end(read)
-            chunk.append(batch)
             size += batch.nbytes
             if size >= CHUNK:
-                yield from self._settled(chunk, hypotheses)
+                yield from self._settled([*chunk, batch], hypotheses)
                 chunk, size = [], 0
+            else:
+                chunk.append(batch.kept())
         if chunk:
             yield from self._settled(chunk, hypotheses)
 

@@ -235,7 +235,7 @@ def _checked(objective: Objective, score: object, n: int) -> tuple[Tensor, Seque
         )
     if list(score.shape) != [n]:
         raise ConfigurationError(f"{what} gave scores of shape {list(score.shape)} for {n} items: it must be [{n}].")
-    score = score.detach()
+    score = score.detach().clone()  # it may be a part of the outputs
     return score, () if score.dtype == torch.bool else (bounds_kept(objective, score),)
 
 

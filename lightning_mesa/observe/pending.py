@@ -52,6 +52,10 @@ class Pending:
         held = [*tensors(self.behavior), *([] if self.outputs is None else [self.outputs])]
         return sum(tensor.nbytes for tensor in held)
 
+    def kept(self) -> "Pending":
+        """To be kept while the model runs again: some models give out the same memory each time."""
+        return self if self.outputs is None else replace(self, outputs=self.outputs.clone())
+
 
 def settled(pending: Sequence[Pending], hypotheses: Hypotheses) -> list[Behavior]:
     """The behavior on each part of some batches, one after the other, on the CPU.

@@ -10,7 +10,8 @@ from torch import Tensor
 from lightning_mesa.checks import BehavioralObjective, Look, ObjectiveGap
 from lightning_mesa.objectives.hypotheses import Hypotheses
 from lightning_mesa.objectives.matches import Matches
-from lightning_mesa.observe.forward import Reading, behave, log_probabilities
+from lightning_mesa.observe.forward import Reading, behave
+from lightning_mesa.observe.pending import log_probabilities
 from lightning_mesa.records import Decisions, Finding
 from lightning_mesa.testing import look_at
 
