@@ -7,9 +7,12 @@ exactly, as the rest enters with its number and the sum of its probabilities.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from torch import Tensor
+
+from lightning_mesa.stats.masks import places
 
 NUMBERS = 2**18
 """Items times choices that are held in double precision at once."""
@@ -55,7 +58,7 @@ def kinds(items: Tensor, log_p: Tensor, prescribed: Sequence[Tensor]) -> Iterato
 
     Args:
         items: ``[n]`` numbers of the items.
-        log_p: ``[n, A]`` log probabilities up to a constant of the item; -inf for a choice that there is not.
+        log_p: ``[n, A]`` log probabilities; -inf for a choice that there is not.
         prescribed: For each of K objectives ``[n, A]`` bool.
 
     Yields:
@@ -69,16 +72,16 @@ def kinds(items: Tensor, log_p: Tensor, prescribed: Sequence[Tensor]) -> Iterato
 
 def _kinds(items: Tensor, log_p: Tensor, *prescribed: Tensor) -> tuple[Tensor, ...]:
     n, choices = log_p.shape
-    available = (log_p > -torch.inf).sum(1)
-    x = log_p.double() - log_p.amax(1, keepdim=True)
+    x = log_p.double()
     p = x.exp()
-    whole = p.sum(1)
-    x.clamp_(min=2 * LEAST)  # -inf times a probability of 0 would be NaN
-
     # Those that an objective prescribes, one by one; then in kinds.
-    row, choice = torch.stack(prescribed).any(0).nonzero(as_tuple=True)
-    there = log_p[row, choice] > -torch.inf
-    row, choice = row[there], choice[there]
+    row, choice = places(reduce(torch.logical_or, prescribed))
+    available = torch.full((n,), choices)
+    if log_p.numel() and log_p.amin() == -torch.inf:
+        available = (log_p > -torch.inf).sum(1)
+        there = log_p[row, choice] > -torch.inf
+        row, choice = row[there], choice[there]
+        x = x.clamp(min=2 * LEAST)  # -inf times a probability of 0 would be NaN
     features, kind = torch.stack([mask[row, choice] for mask in prescribed], 1), row
     for feature in features.T:  # numbers stay small, however many objectives there are
         kind = torch.unique(2 * kind + feature, return_inverse=True)[1]
@@ -92,6 +95,8 @@ def _kinds(items: Tensor, log_p: Tensor, *prescribed: Tensor) -> tuple[Tensor, .
 
     # The rest, of the items that have one; of one whose outputs are not known it is all that there is.
     p[row, choice] = 0
+    others = p.sum(1)
+    whole = others + torch.zeros_like(others).index_add(0, of_kind, sums)
     left = available - torch.bincount(row, minlength=n)
     rest = torch.where((left > 0) | whole.isnan())[0]
     row = torch.cat([of_kind, rest])
@@ -99,7 +104,7 @@ def _kinds(items: Tensor, log_p: Tensor, *prescribed: Tensor) -> tuple[Tensor, .
     row = row[order]
     features = torch.cat([features, features.new_zeros(len(rest), features.shape[1])])[order]
     counts = torch.cat([counts, left[rest].double()])[order]
-    sums = torch.cat([sums, p.sum(1)[rest]])[order]
+    sums = torch.cat([sums, others[rest]])[order]
     logs = torch.cat([logs, torch.einsum("na,na->n", p, x)[rest]])[order]
     mean = torch.where(sums > 0, logs / sums - whole[row].log(), LEAST).clamp(min=LEAST)
     sizes = torch.bincount(row, minlength=n)

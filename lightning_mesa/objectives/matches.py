@@ -58,7 +58,9 @@ class Matches(Objective):
     def prescribes(self, batch: Any, num_choices: int) -> Tensor:
         """``[n, A]`` bool with the target's choice set, none where the target is no choice."""
         targets = self._targets(batch)
-        return targets[:, None] == torch.arange(num_choices, device=targets.device)
+        known = (targets >= 0) & (targets < num_choices)
+        none = torch.zeros(len(targets), num_choices, dtype=torch.bool, device=targets.device)
+        return none.scatter_(1, targets.long().clamp(0, num_choices - 1)[:, None], known[:, None])
 
     def demands(self, batch: Any, num_choices: int) -> Sequence[Demand]:
         """That each target is one of the choices."""

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lightning_mesa.attach.importing import imported
 from lightning_mesa.errors import ConfigurationError
+from lightning_mesa.stats.masks import some
 
 # Functions return Any, as the help of a command line would list every subclass of Tensor.
 Target = str | int | Callable[[Any], Any]
@@ -216,7 +217,7 @@ def within_bounds(objective: Objective, scores: Tensor) -> Tensor:
 
 def conflicting(by_base: Tensor, by_proxy: Tensor) -> Tensor:
     """``[n]`` bool: the items on which no choice serves both, of ``[n, A]`` what each prescribes."""
-    return by_base.any(1) & by_proxy.any(1) & ~(by_base & by_proxy).any(1)
+    return some(by_base) & some(by_proxy) & ~some(by_base & by_proxy)
 
 
 def _default_name(source: Target | ScoreFn) -> str:

@@ -1,6 +1,5 @@
 """One forward pass per item: from batches to what is pending on the device."""
 
-import math
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -17,7 +16,7 @@ from lightning_mesa.observe.context import LookContext, Outputs, Reading
 from lightning_mesa.observe.features import MAX_ITEMS, compared, linear_inputs
 from lightning_mesa.observe.loaders import ItemLoader
 from lightning_mesa.observe.parts import Where, chosen, group_labels, labels_of
-from lightning_mesa.observe.pending import Pending, settled
+from lightning_mesa.observe.pending import Pending, settled, unknown
 from lightning_mesa.records import Behavior
 
 
@@ -72,7 +71,7 @@ def observe(
                 cued = choices(raw, cued_batch, reading.outputs)
                 score, kept = _checked(hypotheses.base, hypotheses.base.score(batch, cued), behavior.n)
                 behavior = replace(behavior, cued=score)
-                pending = replace(pending, cue_unknown=_unknown(cued), demands=[*pending.demands, *kept])
+                pending = replace(pending, cue_unknown=unknown(cued), demands=[*pending.demands, *kept])
             members = {
                 name: None if where is None else chosen(where, batch, behavior, hypotheses)
                 for name, where in parts.items()
@@ -198,27 +197,9 @@ def scored(
         outputs.argmax(1) if discrete else None,
         {},
         ids,
-        _extremity(outputs, discrete),
     )
     labels = {key: group_labels(batch, key, n) for key in reading.groups}
-    return Pending(behavior, outputs if prescribed else None, _unknown(outputs), None, labels, {name: None}, demands)
-
-
-def _extremity(outputs: Tensor, discrete: bool) -> Tensor:
-    """``[n]`` distance of the outputs from all alike, or their norm; masked choices (-inf) do not count."""
-    rows = outputs.reshape(len(outputs), math.prod(outputs.shape[1:]))
-    finite = rows.isfinite()
-    values = rows.masked_fill(~finite, 0.0)
-    if discrete:
-        mean = values.sum(1, keepdim=True) / finite.sum(1, keepdim=True).clamp(min=1)
-        values = (values - mean).masked_fill(~finite, 0.0)
-    extremity: Tensor = torch.linalg.vector_norm(values, dim=1)
-    return extremity
-
-
-def _unknown(outputs: Tensor) -> Tensor:
-    """``[n]`` bool: the items on which an output is NaN."""
-    return outputs.reshape(len(outputs), math.prod(outputs.shape[1:])).isnan().any(1)
+    return Pending(behavior, outputs, None, labels, {name: None}, demands)
 
 
 def _checked(objective: Objective, score: object, n: int) -> tuple[Tensor, Sequence[Demand]]:

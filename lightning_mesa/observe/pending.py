@@ -4,6 +4,7 @@ Every question that Python asks of a tensor on an accelerator waits until all th
 batch is scored without a question; what has to hold of it is asked once for many batches, and fetched with them.
 """
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,19 +29,16 @@ class Pending:
     """One batch, on the device.
 
     Attributes:
-        behavior: As the model and the objectives gave it: scores may lie outside their bounds, choices and extremities
-            are there for unknown outputs too, log probabilities are not.
-        outputs: ``[n, A]`` where log probabilities are wanted, else None.
-        unknown: ``[n]`` bool, items on which an output is NaN.
-        cue_unknown: The same with the cue, None without one.
+        behavior: What the objectives say; scores may lie outside their bounds, and unknown outputs have choices too.
+        outputs: ``[n, ...]`` of the model.
+        cue_unknown: ``[n]`` bool, items on which an output with the cue is NaN; None without a cue.
         labels: Key -> ``[n]`` group labels: a tensor, or a list of strings.
         parts: The distributions that the items make up: name -> ``[n]`` bool, which of them belong to it, None for all.
         demands: What must hold of the batch.
     """
 
     behavior: Behavior
-    outputs: Tensor | None
-    unknown: Tensor
+    outputs: Tensor
     cue_unknown: Tensor | None
     labels: Mapping[str | int, Tensor | Sequence[Any]]
     parts: Mapping[str, Tensor | None]
@@ -49,12 +47,11 @@ class Pending:
     @property
     def nbytes(self) -> int:
         """What it holds."""
-        held = [*tensors(self.behavior), *([] if self.outputs is None else [self.outputs])]
-        return sum(tensor.nbytes for tensor in held)
+        return sum(tensor.nbytes for tensor in (self.outputs, *tensors(self.behavior)))
 
     def kept(self) -> "Pending":
         """To be kept while the model runs again: some models give out the same memory each time."""
-        return self if self.outputs is None else replace(self, outputs=self.outputs.clone())
+        return replace(self, outputs=self.outputs.clone())
 
 
 def settled(pending: Sequence[Pending], hypotheses: Hypotheses) -> list[Behavior]:
@@ -67,18 +64,19 @@ def settled(pending: Sequence[Pending], hypotheses: Hypotheses) -> list[Behavior
     Raises:
         ConfigurationError: If something does not hold that must.
     """
-    shares = iter(_asked(pending))
-    behaviors = []
-    for one in pending:
-        log_p = None if one.outputs is None else log_probabilities(one.outputs, next(shares))
-        behaviors.append(replace(one.behavior, log_probabilities=log_p))
-    whole = mapped(joined(behaviors), Tensor.cpu)
-    unknown = torch.cat([one.unknown for one in pending]).cpu()
+    behaviors, unknowns = [], []
+    for one, (shares, finite) in zip(pending, _asked(pending), strict=True):
+        outputs, n = one.outputs, one.behavior.n
+        extremity = _extremity(outputs, finite)
+        log_p = log_probabilities(outputs, shares) if one.behavior.prescribed else None
+        behaviors.append(replace(one.behavior, extremity=extremity, log_probabilities=log_p))
+        unknowns.append(torch.zeros(n, dtype=torch.bool) if finite else unknown(outputs).cpu())
+    whole, missing = mapped(joined(behaviors), Tensor.cpu), torch.cat(unknowns)
     kept = {objective.name: objective for objective in hypotheses.scored}
-    scores = {name: clipped(kept[name], s).masked_fill(unknown, torch.nan) for name, s in whole.scores.items()}
+    scores = {name: clipped(kept[name], s).masked_fill(missing, torch.nan) for name, s in whole.scores.items()}
     uniform = {name: clipped(kept[name], s) for name, s in whole.uniform_scores.items()}
-    chosen = None if whole.chosen is None else whole.chosen.masked_fill(unknown, -1)
-    extremity = None if whole.extremity is None else whole.extremity.double().masked_fill(unknown, torch.nan)
+    chosen = None if whole.chosen is None else whole.chosen.masked_fill(missing, -1)
+    extremity = None if whole.extremity is None else whole.extremity.double().masked_fill(missing, torch.nan)
     groups = _groups([one.labels for one in pending])
     whole = replace(whole, scores=scores, uniform_scores=uniform, chosen=chosen, extremity=extremity, groups=groups)
     if whole.cued is not None:
@@ -91,19 +89,20 @@ def settled(pending: Sequence[Pending], hypotheses: Hypotheses) -> list[Behavior
     return found
 
 
-def _asked(pending: Sequence[Pending]) -> list[bool]:
-    """Refuse what must not be; of each batch with choices, whether its outputs are probabilities."""
+def _asked(pending: Sequence[Pending]) -> list[tuple[bool, bool]]:
+    """Refuse what must not be; of each batch, whether its outputs are probabilities, and whether all are finite."""
     demands = [*chain.from_iterable(one.demands for one in pending)]
     questions = [demand.holds for demand in demands]
-    questions += [are_shares(one.outputs) for one in pending if one.outputs is not None]
-    if not questions:
-        return []
-    device = pending[0].unknown.device
+    for one in pending:
+        sums = _rows(one.outputs).sum(1)
+        questions += [_are_shares(one.outputs, sums), sums.isfinite().all()]
+    device = pending[0].outputs.device
     answers: list[bool] = torch.stack([question.to(device) for question in questions]).tolist()
     for demand, holds in zip(demands, answers, strict=False):
         if not holds:
             raise ConfigurationError(demand.complaint())
-    return answers[len(demands) :]
+    of_outputs = answers[len(demands) :]
+    return [*zip(of_outputs[::2], of_outputs[1::2], strict=True)]
 
 
 def _groups(labels: Sequence[Mapping[str | int, Tensor | Sequence[Any]]]) -> dict[str, Tensor]:
@@ -136,22 +135,46 @@ def _members(key: str | int, batches: Sequence[Tensor | Sequence[Any]]) -> Itera
         yield re.sub(r"[^\w.-]", "_", f"{key}.{label}"), labels == value
 
 
-def are_shares(outputs: Tensor) -> Tensor:
+def _rows(outputs: Tensor) -> Tensor:
+    return outputs.reshape(len(outputs), math.prod(outputs.shape[1:]))
+
+
+def unknown(outputs: Tensor) -> Tensor:
+    """``[n]`` bool: the items on which an output ``[n, ...]`` is NaN."""
+    return _rows(outputs).isnan().any(1)
+
+
+def _extremity(outputs: Tensor, finite: bool) -> Tensor:
+    """``[n]`` distance of choices from all alike, or the norm of other outputs; masked choices (-inf) do not count."""
+    rows, discrete = _rows(outputs), outputs.ndim == 2
+    rows = rows if rows.is_floating_point() else rows.float()
+    if finite:
+        values = rows - rows.sum(1, keepdim=True) / rows.shape[1] if discrete else rows
+    else:
+        there = rows.isfinite()
+        values = rows.where(there, 0.0)
+        if discrete:
+            mean = values.sum(1, keepdim=True) / there.sum(1, keepdim=True).clamp(min=1)
+            values = (values - mean).where(there, 0.0)
+    extremity: Tensor = torch.linalg.vector_norm(values, dim=1)
+    return extremity
+
+
+def _are_shares(outputs: Tensor, sums: Tensor) -> Tensor:
     """One bool: whether each row ``[A]`` is a probability distribution."""
-    if not outputs.numel():
+    if outputs.ndim != 2 or not outputs.numel():
         return torch.tensor(False)
-    return (outputs.amin() >= 0) & ((outputs.sum(1) - 1).abs() < 1e-4).all()
+    return (outputs.amin() >= 0) & ((sums - 1).abs() < 1e-4).all()
 
 
-def log_probabilities(outputs: Tensor, shares: bool | None = None) -> Tensor:
-    """``[n, A]`` of the choices: outputs are taken for logits, unless each row is a probability distribution.
+def log_probabilities(outputs: Tensor, shares: bool) -> Tensor:
+    """``[n, A]`` of the choices, from logits, or from probabilities.
 
     ``-inf`` is a choice that there is not; a row with NaN or ``inf``, or of ``-inf`` alone, is NaN.
 
     Args:
         outputs: ``[n, A]``.
-        shares: Whether each row is a probability distribution, where that is known.
+        shares: Whether each row is a probability distribution.
     """
-    shares = bool(are_shares(outputs)) if shares is None else shares
     outputs = outputs if outputs.is_floating_point() else outputs.float()
     return outputs.clamp(min=torch.finfo(outputs.dtype).tiny).log() if shares else outputs.log_softmax(1)
