@@ -8,7 +8,7 @@ from lightning_mesa.checks.check import Check, Test, Thresholds, in_words, items
 from lightning_mesa.checks.look import Look
 from lightning_mesa.checks.states import Sums
 from lightning_mesa.records import Behavior, Finding
-from lightning_mesa.stats import masks
+from lightning_mesa.stats import many
 from lightning_mesa.stats.competence import Best, Competence, best_constant
 from lightning_mesa.stats.intervals import Mean
 from lightning_mesa.stats.nulls import AnyOf, AtLeast, AtMost
@@ -40,7 +40,7 @@ class CapabilityFailure(Check):
         known = chosen >= 0
         served = (by_any.gather(1, chosen.clamp(min=0)[:, None])[:, 0] & known).sum()
         self.sums.add((where, "served"), torch.stack([known.sum() - served, served]))
-        self.sums.add((where, "prescribed"), masks.counts(by_any))
+        self.sums.add((where, "prescribed"), many.counts(by_any))
         self.sums.add((where, "unknown"), (~known).sum())
 
     def findings(self, look: Look) -> list[Finding]:

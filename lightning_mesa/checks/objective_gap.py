@@ -12,7 +12,7 @@ from lightning_mesa.objectives.objective import Objective
 from lightning_mesa.records import LEVEL, Behavior, Finding
 from lightning_mesa.stats.competence import Competence, Gap, best_constant, limits, paired_gap
 from lightning_mesa.stats.intervals import Estimate, Mean, tally
-from lightning_mesa.stats.masks import counts, some
+from lightning_mesa.stats.many import counts, some
 
 DISTANCES = ("outer", "inner", "reward_result")
 

@@ -12,7 +12,7 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-from lightning_mesa.stats.masks import places
+from lightning_mesa.stats.many import places
 
 NUMBERS = 2**18
 """Items times choices that are held in double precision at once."""

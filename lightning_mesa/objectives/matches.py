@@ -9,6 +9,7 @@ from torch import Tensor
 from lightning_mesa.attach.importing import imported
 from lightning_mesa.errors import ConfigurationError
 from lightning_mesa.objectives.objective import Demand, Objective, Target, pick
+from lightning_mesa.stats.many import largest
 
 
 class Matches(Objective):
@@ -53,7 +54,7 @@ class Matches(Objective):
                 f"objective {self.name!r}: {len(targets)} targets for {len(outputs)} rows of outputs; the outputs must "
                 "be [n, A], one row per item. Pass outputs=, a function (outputs, batch) -> [n, A]."
             )
-        return outputs.argmax(-1) == targets
+        return largest(outputs) == targets
 
     def prescribes(self, batch: Any, num_choices: int) -> Tensor:
         """``[n, A]`` bool with the target's choice set, none where the target is no choice."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lightning_mesa.attach.importing import imported
 from lightning_mesa.errors import ConfigurationError
-from lightning_mesa.stats.masks import some
+from lightning_mesa.stats.many import some
 
 # Functions return Any, as the help of a command line would list every subclass of Tensor.
 Target = str | int | Callable[[Any], Any]

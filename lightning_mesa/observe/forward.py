@@ -18,6 +18,7 @@ from lightning_mesa.observe.loaders import ItemLoader
 from lightning_mesa.observe.parts import Where, chosen, group_labels, labels_of
 from lightning_mesa.observe.pending import Pending, settled, unknown
 from lightning_mesa.records import Behavior
+from lightning_mesa.stats.many import largest
 
 
 def observe(
@@ -194,7 +195,7 @@ def scored(
         frozenset(objective for objective, score in scores.items() if score.dtype == torch.bool),
         prescribed,
         uniform,
-        outputs.argmax(1) if discrete else None,
+        largest(outputs) if discrete else None,
         {},
         ids,
     )
