@@ -29,7 +29,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from colored_digits import ColoredDigitsModule, SmallConvNet
 from four_models import BLOCKS, MODELS, Items, Model, images
 from lightning_mesa import Matches, MesaMonitor
 from lightning_mesa.callbacks.run import Run
@@ -172,11 +171,11 @@ def on_gpu(looks: int) -> None:
             cost("GPT-2, 124M, 128 tokens", gpt2, tokens, (2048, 32), looks, blocks, answers)
 
 
-class AlternatingModel(SmallConvNet):
+class AlternatingModel(Model):
     """Takes the monitor out of the trainer on every other step, and times the steps."""
 
     def __init__(self, monitor: MesaMonitor) -> None:
-        super().__init__()
+        super().__init__(MODELS["MLP 256-512-512-10"][0]())
         self.monitor = monitor
         self.starts: list[float] = []
 
@@ -192,11 +191,13 @@ class AlternatingModel(SmallConvNet):
 
 def idle(steps: int, every_n_steps: int | None) -> None:
     """Print what a step without a look costs."""
+    make = MODELS["MLP 256-512-512-10"][1]
+    train, held_out, shifted = (DataLoader(Items(8 * 250, make, i), 8) for i in range(3))
     monitor = MesaMonitor(
-        base=Matches("digit"),
-        proxies=[Matches("color")],
-        shifted="datamodule.shifted_dataloader",
-        inputs="image",
+        base=Matches("t0"),
+        proxies=[Matches("t1")],
+        shifted={"apart": shifted},
+        inputs="x",
         every_n_steps=every_n_steps,
         max_overhead=None,
     )
@@ -214,7 +215,7 @@ def idle(steps: int, every_n_steps: int | None) -> None:
             check_val_every_n_epoch=10**6,
             num_sanity_val_steps=0,
         )
-        trainer.fit(model, datamodule=ColoredDigitsModule("confounded", batch_size=8))
+        trainer.fit(model, train, held_out)
     times = [1e6 * (b - a) for a, b in pairwise(model.starts)][200:]
     # A step in turn with its neighbor: drift of the machine cancels.
     differences = [on - off for off, on in zip(times[0::2], times[1::2], strict=False)]

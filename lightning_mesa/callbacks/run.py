@@ -252,6 +252,8 @@ class Run:
         self.alarm.start(schedule.looks, since_step=trainer.global_step)
         if session.any_time:
             self.look(trainer, pl_module, in_batch=False)
+            if cost := session.cost_in_words(self.timetable.cost):
+                rank_zero_info(f"{self.name}: {cost}")
 
     def look(self, trainer: Any, pl_module: Any, *, in_batch: bool) -> None:
         """Observe and measure, judge, report, act; an error ends the monitor, see :meth:`guard`."""

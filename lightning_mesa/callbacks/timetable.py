@@ -23,12 +23,14 @@ class Timetable:
         number: How many times a look has been due so far, the first one included; 0 before it.
         looked: Where the last look was taken, or None.
         budget: What looks may cost, and have cost.
+        cost: Seconds that the last look took.
     """
 
     def __init__(self, max_overhead: float | None) -> None:
         self.number = 0
         self.looked: Position | None = None
         self.budget = Budget(max_overhead)
+        self.cost = 0.0
         self._due: Position = (0, 0)
         self._schedule = Schedule(None, None)
 
@@ -78,8 +80,8 @@ class Timetable:
             started = time.perf_counter()
             yield
             wait_for(device)
-            cost = time.perf_counter() - started
-        self.budget.look_taken(cost, trainer)
+            self.cost = time.perf_counter() - started
+        self.budget.look_taken(self.cost, trainer)
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values."""

@@ -226,3 +226,18 @@ def test_skipped_looks_keep_the_level():
             crossed |= test.spend(p, passed).crossed
         alarms += crossed
     assert 0.1 * 400 < alarms <= 0.2 * 400 + 3 * (400 * 0.2 * 0.8) ** 0.5
+
+
+# --- Many choices -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("choices", "is_said"), [(toy.CHOICES, False), (1_500, True)])
+def test_what_a_look_takes_is_said_before_training_where_choices_are_many(tmp_path, monkeypatch, choices, is_said):
+    said = []
+    monkeypatch.setattr(run_module, "rank_zero_info", said.append)
+    model = toy.ToyModel()
+    model.net = torch.nn.Linear(2 * toy.CHOICES, choices)
+    toy.fit(tmp_path, toy.monitor(), model=model, max_steps=1)
+    costs = [line for line in said if line.startswith("mesa: a look takes")]
+    assert len(costs) == is_said
+    assert all("at 1500 choices for an item; pass outputs=" in line for line in costs)
