@@ -72,7 +72,8 @@ class Run:
             if self.timetable.looked is not None:  # Lightning's checkpoints lack the values that others may monitor
                 metrics.to_callback_metrics(trainer, self._dashboard.values | {f"{self.name}/disabled": 1.0})
             return
-        with self.guard(trainer, at_start=True), self.timetable.budget.spending():
+        device = trainer.strategy.root_device
+        with self.guard(trainer, at_start=True), self.timetable.budget.spending(device):
             self._begin(trainer, pl_module)
 
     def after_batch(self, trainer: Any, pl_module: Any) -> None:
@@ -251,6 +252,8 @@ class Run:
         self.alarm.start(schedule.looks, since_step=trainer.global_step)
         if session.any_time:
             self.look(trainer, pl_module, in_batch=False)
+            if cost := session.cost_in_words(self.timetable.cost):
+                rank_zero_info(f"{self.name}: {cost}")
 
     def look(self, trainer: Any, pl_module: Any, *, in_batch: bool) -> None:
         """Observe and measure, judge, report, act; an error ends the monitor, see :meth:`guard`."""

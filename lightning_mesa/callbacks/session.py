@@ -24,6 +24,9 @@ from lightning_mesa.observe.weights import ScoredWeights
 from lightning_mesa.probes.probe import Probe
 from lightning_mesa.records import Behavior
 
+MANY = 1_000
+"""With this many choices for an item or more, it is said before training what a look takes."""
+
 
 class Session(Watch):
     """Finds the distributions when training starts, and observes and measures them at every look.
@@ -73,6 +76,7 @@ class Session(Watch):
                 for where in source.parts:
                     self.put(where, number, partial(source.draws_anew, seed))
             self.probing = Probing(trainer, pl_module, probes, context.reading, seed, self.hypotheses)
+        self._choices = 0  # the most that an item has
         self._fresh = {where for where, regime in self.data_regimes.items() if regime.label == "fresh"}
         # Without another objective, only its features can tell what the model is still capable of.
         self.untrained = self.probing.model if self.hypotheses.base_alone else None
@@ -110,6 +114,7 @@ class Session(Watch):
         with self._alone_together():
             for behavior in self._behaviors(self.sources):
                 seen[behavior.distribution] += behavior.n
+                self._choices = max([self._choices, *(mask.shape[1] for mask in behavior.prescribed.values())])
                 for check in own:
                     check.saw(behavior)
                 if self.roles[behavior.distribution] == "shifted":
@@ -176,6 +181,15 @@ class Session(Watch):
         probes = f"; probes the model by {self.probing.costs}" if self.probing.costs else ""
         return super().data_in_words() + probes
 
+    def cost_in_words(self, seconds: float) -> str:
+        """What a look takes, where there are so many choices that one may wonder; else nothing."""
+        if self._choices < MANY:
+            return ""
+        return (
+            f"a look takes {seconds:.1f} s, at {self._choices} choices for an item; pass outputs=, a function that "
+            "takes those that matter, or limit_batches=, to make it cheaper"
+        )
+
     def state_dict(self) -> dict[str, dict[str, Any]]:
         """What the sources remember, by the first distribution of each."""
         return {next(iter(source.parts)): state for source in self.sources if (state := source.state_dict())}
@@ -187,6 +201,7 @@ class Session(Watch):
 
     def close(self) -> None:
         """Close the sources."""
+        self.probing.close()
         for source in self.sources:
             source.close()
 

@@ -113,6 +113,14 @@ class Watch(ABC):
         """Which data regime each distribution has, in one line."""
         return in_words(self.data_regimes)
 
+    def cost_in_words(self, seconds: float) -> str:
+        """What a look takes, where that is worth knowing before training; else nothing.
+
+        Args:
+            seconds: What the first look has taken.
+        """
+        return ""
+
     def adapt_to_reload(self) -> str:
         """Take note that weights were loaded; says in one line which data become adaptive by it, else nothing."""
         new = {

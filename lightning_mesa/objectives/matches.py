@@ -1,5 +1,6 @@
 """The objective of choosing a target."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -7,7 +8,8 @@ from torch import Tensor
 
 from lightning_mesa.attach.importing import imported
 from lightning_mesa.errors import ConfigurationError
-from lightning_mesa.objectives.objective import Objective, Target, pick
+from lightning_mesa.objectives.objective import Demand, Objective, Target, pick
+from lightning_mesa.stats.many import largest
 
 
 class Matches(Objective):
@@ -52,19 +54,27 @@ class Matches(Objective):
                 f"objective {self.name!r}: {len(targets)} targets for {len(outputs)} rows of outputs; the outputs must "
                 "be [n, A], one row per item. Pass outputs=, a function (outputs, batch) -> [n, A]."
             )
-        return outputs.argmax(-1) == targets
+        return largest(outputs) == targets
 
     def prescribes(self, batch: Any, num_choices: int) -> Tensor:
-        """``[n, A]`` bool with the target's choice set."""
+        """``[n, A]`` bool with the target's choice set, none where the target is no choice."""
         targets = self._targets(batch)
-        prescribed = targets[:, None] == torch.arange(num_choices, device=targets.device)
-        if not prescribed.any(1).all():
-            raise ConfigurationError(
+        known = (targets >= 0) & (targets < num_choices)
+        none = torch.zeros(len(targets), num_choices, dtype=torch.bool, device=targets.device)
+        return none.scatter_(1, targets.long().clamp(0, num_choices - 1)[:, None], known[:, None])
+
+    def demands(self, batch: Any, num_choices: int) -> Sequence[Demand]:
+        """That each target is one of the choices."""
+        targets = self._targets(batch)
+
+        def complaint() -> str:
+            return (
                 f"objective {self.name!r}: targets range from {int(targets.min())} to {int(targets.max())}, but the "
                 f"outputs have {num_choices} choices, 0 to {num_choices - 1}. If the choices are not the last "
                 "dimension of the model's outputs, pass outputs=."
             )
-        return prescribed
+
+        return (Demand(((targets >= 0) & (targets < num_choices)).all(), complaint),)
 
     def _targets(self, batch: Any) -> Tensor:
         what = f"objective {self.name!r}"

@@ -1,9 +1,7 @@
-"""One forward pass per item: from batches to Behavior."""
+"""One forward pass per item: from batches to what is pending on the device."""
 
-import math
-import re
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -13,20 +11,19 @@ from torch import Tensor
 
 from lightning_mesa.errors import ConfigurationError
 from lightning_mesa.objectives.hypotheses import Hypotheses
-from lightning_mesa.objectives.objective import Objective, pick, within_bounds
+from lightning_mesa.objectives.objective import Demand, Objective, bounds_kept, pick
 from lightning_mesa.observe.context import LookContext, Outputs, Reading
 from lightning_mesa.observe.features import MAX_ITEMS, compared, linear_inputs
 from lightning_mesa.observe.loaders import ItemLoader
-from lightning_mesa.observe.parts import Where, chosen, labels_of, part_of
+from lightning_mesa.observe.parts import Where, chosen, group_labels, labels_of
+from lightning_mesa.observe.pending import Pending, settled, unknown
 from lightning_mesa.records import Behavior
-
-MAX_GROUPS = 64
-"""More distinct values than this in a batch mean that the key is no group label."""
+from lightning_mesa.stats.many import largest
 
 
 def observe(
     context: LookContext, parts: Mapping[str, Where | None], loader: ItemLoader
-) -> Generator[Behavior, None, None]:
+) -> Generator[Pending, None, None]:
     """Run the model over items, one forward pass per batch; to be iterated inside ``no_trace``.
 
     With ``context.untrained``, each of the first items costs a pass of the copy as well.
@@ -37,7 +34,7 @@ def observe(
         loader: The items, from :func:`~lightning_mesa.observe.loaders.item_loader`.
 
     Yields:
-        The behavior on each batch and part.
+        The behavior on each batch, which is still on the device.
 
     Raises:
         ConfigurationError: If a batch, the model's outputs or a score is not as the objectives need it.
@@ -47,7 +44,7 @@ def observe(
     precision, strategy = context.trainer.precision_plugin, context.trainer.strategy
     to_compare = 0 if untrained is None else len(range(loader.rank, MAX_ITEMS, loader.world_size))
     seen = 0
-    try:
+    with about(parts):
         for i, cpu_batch in enumerate(loader):
             batch = strategy.batch_to_device(precision.convert_input(cpu_batch))
             call = partial(call_model, batch=batch, reading=reading)
@@ -57,7 +54,8 @@ def observe(
                 given = {} if reader is None else stack.enter_context(reader.reading(pl_module))
                 raw = call(pl_module)
             outputs = choices(raw, batch, reading.outputs)
-            behavior = behave("", batch, outputs, hypotheses, reading, loader.numbers(i, seen, len(outputs)))
+            pending = scored("", batch, outputs, hypotheses, reading, loader.numbers(i, seen, len(outputs)))
+            behavior = pending.behavior
             seen += behavior.n
             if untrained is not None and to_compare and hypotheses.base.name in behavior.prescribed:
                 with precision.forward_context():
@@ -72,10 +70,21 @@ def observe(
                 with precision.forward_context():
                     raw = call_model(pl_module, cued_batch, reading)
                 cued = choices(raw, cued_batch, reading.outputs)
-                score = _checked(hypotheses.base, hypotheses.base.score(batch, cued), behavior.n).double()
-                behavior = replace(behavior, cued=score.masked_fill(_unknown(cued), torch.nan))
-            for name, where in parts.items():
-                yield part_of(behavior, name, None if where is None else chosen(where, batch, behavior, hypotheses))
+                score, kept = _checked(hypotheses.base, hypotheses.base.score(batch, cued), behavior.n)
+                behavior = replace(behavior, cued=score)
+                pending = replace(pending, cue_unknown=unknown(cued), demands=[*pending.demands, *kept])
+            members = {
+                name: None if where is None else chosen(where, batch, behavior, hypotheses)
+                for name, where in parts.items()
+            }
+            yield replace(pending, behavior=behavior, parts=members)
+
+
+@contextmanager
+def about(parts: Mapping[str, Where | None]) -> Iterator[None]:
+    """Let an error say of which distributions it speaks."""
+    try:
+        yield
     except ConfigurationError as error:
         raise ConfigurationError(f"distribution {' and '.join(map(repr, parts))}: {error}") from error
 
@@ -152,79 +161,50 @@ def behave(
     Raises:
         ConfigurationError: If a score, target or group label has the wrong shape or range.
     """
+    return settled([scored(name, batch, outputs, hypotheses, reading, items)], hypotheses)[0]
+
+
+def scored(
+    name: str, batch: Any, outputs: Tensor, hypotheses: Hypotheses, reading: Reading, items: Tensor | None = None
+) -> Pending:
+    """As :func:`behave`, but nothing waits for the device, and what must hold of the values is still to be asked."""
     n = len(outputs)
     discrete = outputs.ndim == 2
     scores: dict[str, Tensor] = {}
     prescribed: dict[str, Tensor] = {}
     uniform: dict[str, Tensor] = {}
-    binary: set[str] = set()
+    demands: list[Demand] = []
+
     for objective in hypotheses.scored:
-        score = _checked(objective, objective.score(batch, outputs), n)
-        scores[objective.name] = score.double()
+        score, kept = _checked(objective, objective.score(batch, outputs), n)
+        scores[objective.name] = score
+        demands += kept
         prescription = objective.prescribes(batch, outputs.shape[1]) if discrete else None
         if prescription is not None:
-            prescribed[objective.name] = _fits(objective, prescription, outputs).cpu()
-        if score.dtype == torch.bool:
-            binary.add(objective.name)
+            demands += objective.demands(batch, outputs.shape[1])
+            prescribed[objective.name] = _fits(objective, prescription, outputs)
         if objective.chance is None and (prescription is None or score.dtype != torch.bool):
-            uniform[objective.name] = _checked(objective, objective.score(batch, torch.zeros_like(outputs)), n).double()
-    chosen = outputs.argmax(1).cpu() if discrete else None
-    unknown = _unknown(outputs)
-    if unknown.any():
-        scores = {objective: score.masked_fill(unknown, torch.nan) for objective, score in scores.items()}
-        chosen = None if chosen is None else chosen.masked_fill(unknown, -1)
+            uniform[objective.name], kept = _checked(objective, objective.score(batch, torch.zeros_like(outputs)), n)
+            demands += kept
     ids = None if reading.ids is None else labels_of(batch, reading.ids, n, "ids").long()
-    groups: dict[str, Tensor] = {}
-    for key in reading.groups:
-        for label, mask in _group_masks(batch, key, n):
-            groups[label] = groups[label] | mask if label in groups else mask  # labels may become the same name
-    extremity = _extremity(outputs, discrete).masked_fill(unknown, torch.nan)
-    items = torch.arange(n) if items is None else items
-    return Behavior(
+    behavior = Behavior(
         name,
         n,
-        items,
+        torch.arange(n) if items is None else items,
         scores,
-        frozenset(binary),
+        frozenset(objective for objective, score in scores.items() if score.dtype == torch.bool),
         prescribed,
         uniform,
-        chosen,
-        groups,
+        largest(outputs) if discrete else None,
+        {},
         ids,
-        extremity,
-        log_probabilities=log_probabilities(outputs).cpu() if prescribed else None,
     )
+    labels = {key: group_labels(batch, key, n) for key in reading.groups}
+    return Pending(behavior, outputs, None, labels, {name: None}, demands)
 
 
-def log_probabilities(outputs: Tensor) -> Tensor:
-    """``[n, A]`` of the choices: outputs are taken for logits, unless each row is a probability distribution.
-
-    ``-inf`` is a choice that there is not; a row with NaN or ``inf``, or of ``-inf`` alone, is NaN.
-    """
-    outputs = outputs if outputs.is_floating_point() else outputs.float()
-    shares = len(outputs) > 0 and bool((outputs >= 0).all() and ((outputs.sum(1) - 1).abs() < 1e-4).all())
-    return outputs.clamp(min=torch.finfo(outputs.dtype).tiny).log() if shares else outputs.log_softmax(1)
-
-
-def _extremity(outputs: Tensor, discrete: bool) -> Tensor:
-    """``[n]`` distance of the outputs from all alike, or their norm; masked choices (-inf) do not count."""
-    rows = outputs.reshape(len(outputs), math.prod(outputs.shape[1:]))
-    finite = rows.isfinite()
-    values = rows.masked_fill(~finite, 0.0)
-    if discrete:
-        mean = values.sum(1, keepdim=True) / finite.sum(1, keepdim=True).clamp(min=1)
-        values = (values - mean).masked_fill(~finite, 0.0)
-    extremity: Tensor = torch.linalg.vector_norm(values, dim=1)
-    return extremity.double().cpu()
-
-
-def _unknown(outputs: Tensor) -> Tensor:
-    """``[n]`` bool: the items on which an output is NaN."""
-    return outputs.reshape(len(outputs), math.prod(outputs.shape[1:])).isnan().any(1).cpu()
-
-
-def _checked(objective: Objective, score: object, n: int) -> Tensor:
-    """The score on the CPU, or what is wrong with it."""
+def _checked(objective: Objective, score: object, n: int) -> tuple[Tensor, Sequence[Demand]]:
+    """The score and what must hold of its values, or what is wrong with its shape."""
     what = f"objective {objective.name!r}"
     if not isinstance(score, (Tensor, float, int)):
         raise ConfigurationError(
@@ -237,10 +217,8 @@ def _checked(objective: Objective, score: object, n: int) -> Tensor:
         )
     if list(score.shape) != [n]:
         raise ConfigurationError(f"{what} gave scores of shape {list(score.shape)} for {n} items: it must be [{n}].")
-    score = score.detach().cpu()
-    if score.dtype == torch.bool or n == 0:
-        return score
-    return within_bounds(objective, score)
+    score = score.detach().clone()  # it may be a part of the outputs
+    return score, () if score.dtype == torch.bool else (bounds_kept(objective, score),)
 
 
 def _fits(objective: Objective, prescription: Tensor, outputs: Tensor) -> Tensor:
@@ -250,21 +228,6 @@ def _fits(objective: Objective, prescription: Tensor, outputs: Tensor) -> Tensor
             f"where the outputs are {list(outputs.shape)}: it must be bool, one row per item, one column per choice."
         )
     return prescription
-
-
-def _group_masks(batch: Any, key: str | int, n: int) -> Iterator[tuple[str, Tensor]]:
-    labels = labels_of(batch, key, n, f"group {key!r}")
-    values = torch.unique(labels)
-    if labels.is_floating_point() or len(values) > MAX_GROUPS:
-        raise ConfigurationError(
-            f"group {key!r}: {len(values)} different values of type {labels.dtype} in one batch; groups need "
-            f"integer, bool or string labels with at most {MAX_GROUPS} values."
-        )
-    names = pick(batch, key, f"group {key!r}")
-    for value in values:
-        mask = labels == value
-        label = value.item() if isinstance(names, Tensor) else names[int(mask.nonzero()[0])]
-        yield re.sub(r"[^\w.-]", "_", f"{key}.{label}"), mask
 
 
 def _shape(value: Any) -> str:

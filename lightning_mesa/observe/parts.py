@@ -1,6 +1,6 @@
 """Behavior on part of the items, and on several batches together."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any, TypeAlias
 
@@ -46,16 +46,32 @@ def chosen(where: Where, batch: Any, behavior: Behavior, hypotheses: Hypotheses)
         raise ConfigurationError(
             f"where must give [{behavior.n}] bool, one for each item, not {list(mask.shape)} of type {mask.dtype}."
         )
-    return mask.detach().cpu()
+    return mask.detach()
 
 
 def part_of(behavior: Behavior, name: str, mask: Tensor | None) -> Behavior:
     """The behavior on some of the items, all of them for None, as that on a distribution of this name."""
     if mask is None:
         return replace(behavior, distribution=name)
-    part = {of.name: _masked(getattr(behavior, of.name), mask) for of in fields(Behavior)}
-    groups = {label: members for label, members in part["groups"].items() if members.any()}
-    return Behavior(**part | {"distribution": name, "n": int(mask.sum()), "groups": groups})
+    part = mapped(behavior, lambda tensor: tensor[mask[: len(tensor)]])  # features are there for the first items alone
+    groups = {label: members for label, members in part.groups.items() if members.any()}
+    return replace(part, distribution=name, n=int(mask.sum()), groups=groups)
+
+
+def mapped(behavior: Behavior, change: Callable[[Tensor], Tensor]) -> Behavior:
+    """The same behavior, with something done to every tensor."""
+    return Behavior(**{of.name: _mapped(getattr(behavior, of.name), change) for of in fields(Behavior)})
+
+
+def tensors(value: object) -> Iterator[Tensor]:
+    """All tensors of a behavior, or of whatever one of its fields holds."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (Behavior, Features)):
+        yield from tensors(vars(value))
+    elif isinstance(value, Mapping):
+        for part in value.values():
+            yield from tensors(part)
 
 
 def joined(behaviors: Sequence[Behavior]) -> Behavior:
@@ -72,7 +88,7 @@ def joined(behaviors: Sequence[Behavior]) -> Behavior:
 
 
 def labels_of(batch: Any, key: str | int, n: int, what: str) -> Tensor:
-    """``[n]`` labels of the items, on the CPU; strings are numbered.
+    """``[n]`` labels of the items; strings are numbered.
 
     Raises:
         ConfigurationError: If there are none, or not one for each item.
@@ -82,6 +98,21 @@ def labels_of(batch: Any, key: str | int, n: int, what: str) -> Tensor:
         numbers: dict[Any, int] = {}
         labels = torch.tensor([numbers.setdefault(label, len(numbers)) for label in labels])
     return _one_per_item(labels, n, what)
+
+
+def group_labels(batch: Any, key: str | int, n: int) -> Tensor | Sequence[Any]:
+    """``[n]`` labels of the items: a tensor where the batch has one, else as they are.
+
+    Raises:
+        ConfigurationError: If there are none, or not one for each item.
+    """
+    what = f"group {key!r}"
+    labels = pick(batch, key, what)
+    if isinstance(labels, Tensor):
+        return _one_per_item(labels, n, what)
+    if len(labels) != n:
+        raise ConfigurationError(f"{what}: there are {len(labels)} labels for {n} items: there must be one for each.")
+    return list(labels)
 
 
 def _labelled(batch: Any, key: str | int, label: Any, n: int) -> Tensor:
@@ -97,17 +128,16 @@ def _labelled(batch: Any, key: str | int, label: Any, n: int) -> Tensor:
 def _one_per_item(labels: Tensor, n: int, what: str) -> Tensor:
     if list(labels.shape) != [n]:
         raise ConfigurationError(f"{what}: labels have shape {list(labels.shape)} for {n} items: it must be [{n}].")
-    return labels.detach().cpu()
+    return labels.detach()
 
 
-def _masked(value: Any, mask: Tensor) -> Any:
-    """The items of a mask, of whatever a field of a behavior holds; features are there for the first items alone."""
+def _mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(value, Tensor):
-        return value[mask[: len(value)]]
+        return change(value)
     if isinstance(value, Mapping):
-        return {name: tensor[mask] for name, tensor in value.items()}
+        return {name: change(tensor) for name, tensor in value.items()}
     if isinstance(value, Features):
-        return Features(_masked(value.model, mask), _masked(value.untrained, mask))
+        return Features(change(value.model), change(value.untrained))
     return value
 
 

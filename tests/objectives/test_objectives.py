@@ -31,7 +31,11 @@ class Named:
 
 def read(objective, batch):
     """What is asked of an objective at each batch."""
-    return objective.score(batch, OUTPUTS), objective.prescribes(batch, 3)
+    read = objective.score(batch, OUTPUTS), objective.prescribes(batch, 3)
+    for demand in objective.demands(batch, 3):
+        if not demand.holds:
+            raise ConfigurationError(demand.complaint())
+    return read
 
 
 # --- Matches ------------------------------------------------------------------------------------------------------
