@@ -3,7 +3,7 @@
 import random
 import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import islice
@@ -42,14 +42,23 @@ def generators(*owners: object, seed: int | None = None) -> Iterator[None]:
 
 
 def _owned_generators(owners: tuple[object, ...]) -> list[Any]:
-    """Walk from the owners through attributes, lists and dicts, nearest first.
-
-    The walk is bounded, as it runs at every look: of containers it reads the first entries, the rest are data.
-    """
     numpy = sys.modules.get("numpy")
     kinds: tuple[type, ...] = (torch.Generator, random.Random)
     if numpy:
         kinds += (numpy.random.Generator, numpy.random.RandomState, numpy.random.BitGenerator)
+    return owned(owners, lambda item: isinstance(item, kinds))
+
+
+def owned(owners: tuple[object, ...], wanted: Callable[[Any], bool]) -> list[Any]:
+    """What is wanted of all that these objects own, nearest first; what it owns itself is not searched.
+
+    The walk goes through attributes, lists and dicts. It is bounded, as it runs at every look: of containers it reads
+    the first entries, the rest are data.
+
+    Args:
+        owners: The objects.
+        wanted: Whether an object is.
+    """
     found: list[Any] = []
     seen: set[int] = set()
     for owner in owners:  # each with its own limit, so that a large model leaves the data their share
@@ -62,7 +71,7 @@ def _owned_generators(owners: tuple[object, ...]) -> list[Any]:
                 continue
             seen.add(id(item))
             steps += not isinstance(item, nn.Module)
-            if isinstance(item, kinds):
+            if wanted(item):
                 found.append(item)
             else:
                 queue.extend(_held_by(item))
