@@ -2,8 +2,8 @@
 
 A wrapper such as ``NormalizeObservation`` learns a mean and a scale from what it sees. In the monitor's environments it
 would learn those of the shifted environment, and so hide the shift. The policy is trained on the statistics of the
-training's environments, and is looked at with the same. What only rewards depend on stays as it begins: then scores have
-the environment's own unit at every look.
+training's environments, and is looked at with the same. What only rewards depend on stays as it begins: scores then
+have the environment's own unit at every look.
 
 What moves is found by behavior: the same short episode, seen twice, is not the same.
 """
@@ -116,8 +116,10 @@ class RunningStatistics:
         for copies, inner in self.layers:
             layer = copies[0]
             start = _numbers(layer)
-            moved = self._moved(layer, inner, self._replay(layer), self._replay(layer))
-            _put(layer, start)
+            try:
+                moved = self._moved(layer, inner, self._replay(layer), self._replay(layer))
+            finally:
+                _put(layer, start)  # training may hold the same statistics
             if not moved:
                 continue
             for each in copies:
@@ -192,7 +194,7 @@ class RunningStatistics:
             )
         ((place, twins),) = found.values()
         wanted, theirs = _numbers(copies[0]), _numbers(twins[0])
-        for key in keys:
+        for key in sorted(keys):
             if key not in theirs or np.shape(wanted[key]) != np.shape(theirs[key]):
                 raise ConfigurationError(
                     f"{moves}; in {place} it has no {_names([key])[0]} of shape {list(np.shape(wanted[key]))}. Make "
@@ -281,11 +283,10 @@ def _holders(layer: Any) -> dict[str, Any]:
     """What holds a layer's numbers, by path: itself, its attributes, and what mappings among them hold."""
     found = {"": layer}
     for name, value in vars(layer).items():
-        inside = {f"{name}.{key}": one for key, one in value.items()} if isinstance(value, dict) else {}
-        for path, one in ({name: value} | inside).items():
-            if isinstance(one, dict) or (
-                hasattr(one, "__dict__") and not isinstance(one, _NO_HOLDERS) and not is_env(one)
-            ):
+        inside = value.items() if isinstance(value, dict) else ()
+        for path, one in [(name, value), *((f"{name}.{key}", one) for key, one in inside if isinstance(key, str))]:
+            held = hasattr(one, "__dict__") and not isinstance(one, _NO_HOLDERS) and not is_env(one)
+            if held or isinstance(one, dict):
                 found[path] = one
     return found
 
@@ -297,10 +298,10 @@ def _fields(holder: Any) -> dict[str, Any]:
 def _numbers(layer: Any) -> dict[Key, Any]:
     """Copies of all numbers and arrays of numbers that a layer holds, but not what it wraps."""
     return {
-        (path, str(name)): value.detach().clone() if isinstance(value, torch.Tensor) else copy.copy(value)
+        (path, name): value.detach().clone() if isinstance(value, torch.Tensor) else copy.copy(value)
         for path, holder in _holders(layer).items()
         for name, value in _fields(holder).items()
-        if _is_number(value)
+        if isinstance(name, str) and _is_number(value)
     }
 
 
@@ -325,17 +326,16 @@ def _put(layer: Any, numbers: Mapping[Key, Any]) -> None:
 
 
 def _freeze(layer: Any, paths: Iterable[str]) -> None:
-    """Stop the statistics: by the layer's flag, where it has one; else by copies of them that do not update."""
-    if flags := [flag for flag in _FLAGS if isinstance(getattr(layer, flag, None), bool)]:
-        for flag in flags:
-            setattr(layer, flag, False)
-        return
+    """Stop the statistics: by the layer's flag, where it has one; else they are kept from updating themselves."""
+    flags = [flag for flag in _FLAGS if isinstance(getattr(layer, flag, None), bool)]
+    for flag in flags:
+        setattr(layer, flag, False)
     for path in filter(None, paths):
-        still = copy.deepcopy(_holders(layer)[path])  # training may hold the same one
+        still = copy.deepcopy(_holders(layer)[path])  # training may hold the same ones
         if isinstance(still, nn.Module):
             still.eval()
-        for name in dir(type(still)):
-            if name.startswith("update") and not isinstance(still, dict):
+        if not flags and not isinstance(still, dict):
+            for name in filter(lambda name: name.startswith("update"), dir(type(still))):
                 setattr(still, name, _nothing)
         name, _, key = path.partition(".")
         if key:
