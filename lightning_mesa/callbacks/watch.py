@@ -109,14 +109,14 @@ class Watch(ABC):
                 continue
             everywhere = "in this run" if where == look.reference else "there"
             remedy = {
-                "items": "add items on which other choices are right",
-                "episodes": "use environments in which no one action is always right",
+                "items": "add items on which other choices are right, or correct chance= or ceiling=",
+                "episodes": "use environments in which no one action is always right, or correct ceiling= or oracle=",
             }[objective.of]
             warnings.warn(
                 f"MesaMonitor {self.name!r}: on {where!r} chance at {objective.name!r} ({found.detail['chance']:.3g}) "
                 f"reaches its ceiling ({found.detail['ceiling']:.3g}) on all {found.n} {objective.of}: a model that "
                 "does not look scores as well as can be, so there is no competence, and no alert that rests on it can "
-                f"be raised {everywhere}. To mend this, {remedy}, or correct ceiling= or chance=.",
+                f"be raised {everywhere}. To mend this, {remedy}.",
                 MesaWarning,
                 stacklevel=2,
             )
