@@ -132,7 +132,7 @@ class EnvDistribution(Distribution):
             )
         asked = self.statistics
         if isinstance(asked, str):
-            training, given = {asked: owned((find(trainer, pl_module, asked),), is_env)}, None
+            training, given = {asked: _found(trainer, pl_module, asked, name)}, None
         else:
             training, given = _held(trainer, pl_module), asked
         return EnvSource(name, self, envs, RunningStatistics(envs, training, given, self.timeout))
@@ -174,6 +174,18 @@ class EnvDistribution(Distribution):
 
 def _itself(env: Any) -> Any:
     return env
+
+
+def _found(trainer: Any, pl_module: Any, asked: str, name: str) -> list[Any]:
+    """The training's environments where the user says that they are."""
+    try:
+        return owned((find(trainer, pl_module, asked),), is_env)
+    except ConfigurationError:
+        raise ConfigurationError(
+            f"distribution {name!r}: there is no statistics={asked!r}; name an attribute of the LightningModule or the "
+            "DataModule that holds the training's environments, such as 'model.envs', or pass a function "
+            "(pl_module, envs)."
+        ) from None
 
 
 def _held(trainer: Any, pl_module: Any) -> dict[str, list[Any]]:
