@@ -295,6 +295,15 @@ def test_a_normaliser_of_both_copies_the_statistics_of_observations_alone():
     assert envs.ret_rms.var == 1
 
 
+def test_environments_that_are_held_in_two_places_are_not_two():
+    envs, training = several(wrappers.NormalizeObservation), several(wrappers.NormalizeObservation)
+    rolled(training, 5)
+    held = {"model.envs": [training], "model.hparams": [training], "model.plain": [several(lambda env: env)]}
+    RunningStatistics(envs, held, None, 60).follow(None)
+    ours, theirs = (layer(env, wrappers.NormalizeObservation) for env in (envs, training))
+    assert np.array_equal(ours.obs_rms.mean, theirs.obs_rms.mean)
+
+
 @pytest.mark.parametrize("kinds", [("whole", "several"), ("several", "whole")])
 def test_one_wrapper_around_all_and_one_around_each_stand_for_each_other(kinds: tuple[str, str]):
     made = {
