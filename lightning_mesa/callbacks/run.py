@@ -269,6 +269,7 @@ class Run:
                 self._sources = session.state_dict()
                 if first:
                     session.check_identified(look)
+                    session.warn_without_room(look)
                 with trainer.profiler.profile(f"[{self.name}]judge"):
                     judgement = self.alarm.judge(look, self._healthy_checkpoint)
                 self.alerts += judgement.alerts

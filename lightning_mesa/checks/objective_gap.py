@@ -14,6 +14,7 @@ from lightning_mesa.stats.competence import Competence, Gap, best_constant, limi
 from lightning_mesa.stats.intervals import Estimate, Mean, tally
 from lightning_mesa.stats.many import counts, some
 
+NO_ROOM = "an output that does not look at the input already scores the ceiling"
 DISTANCES = ("outer", "inner", "reward_result")
 
 
@@ -94,8 +95,9 @@ class ObjectiveGap(Check):
         mean = competence.mean
         score = tuple(low + (high - low) * x for x in (mean.value, *mean.limits(LEVEL))) if known else None
         detail = withheld
-        if not withheld and not (known and competence.exists):
-            detail = {"reason": "an output that does not look at the input already scores the ceiling"}
+        if known and not competence.exists:
+            chance, ceiling = (low + (high - low) * x for x in (competence.chance, competence.ceiling))
+            detail = {"reason": NO_ROOM, "chance": chance, "ceiling": ceiling}
         estimate = competence if known and competence.exists else None
         n = competence.n
         about = {"n": n, "objective": name}

@@ -2,7 +2,7 @@
 
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import Any
@@ -26,7 +26,7 @@ def generators(*owners: object, seed: int | None = None) -> Iterator[None]:
         owners: The objects.
         seed: Seed of them inside; None lets them go on.
     """
-    kept: list[tuple[Any, Any]] = [(generator, state_of(generator)) for generator in _owned_generators(owners)]
+    kept: list[tuple[Any, Any]] = [(generator, state_of(generator)) for generator in owned(owners, is_generator)]
     try:
         if seed is not None:
             seeds = random.Random(seed)  # of each its own: two that draw alike would make fields depend on each other
@@ -39,16 +39,24 @@ def generators(*owners: object, seed: int | None = None) -> Iterator[None]:
             _set_state(generator, state)
 
 
-def _owned_generators(owners: tuple[object, ...]) -> list[Any]:
-    """Walk from the owners through what they hold, and through the globals of the script that their code uses.
+def owned(owners: tuple[object, ...], wanted: Callable[[Any], bool]) -> list[Any]:
+    """What is wanted of all that these objects hold or their code uses, nearest first; it is not searched itself.
 
     The walk is bounded, as it runs at every look: of containers it reads the first entries, the rest are data.
+
+    Args:
+        owners: The objects.
+        wanted: Whether an object is.
     """
+
+    def enter(item: object) -> bool:
+        return not isinstance(item, torch.Tensor) and not wanted(item)
+
     found: dict[int, Any] = {}
     for owner in owners:  # each with its own limit, so that a large model leaves the data their share
         parts = owner.modules() if isinstance(owner, nn.Module) else [owner]
-        for _, item, _ in walk([("", part) for part in parts], limit=_WALK_LIMIT, enter=_may_own, code=True):
-            if is_generator(item):
+        for _, item, _ in walk([("", part) for part in parts], limit=_WALK_LIMIT, enter=enter, code=True):
+            if wanted(item):
                 found[id(item)] = item
     return [*found.values()]
 
@@ -65,10 +73,6 @@ def _draws(kind: type) -> bool:
     if numpy:
         kinds += (numpy.random.Generator, numpy.random.RandomState, numpy.random.BitGenerator)
     return issubclass(kind, kinds) and not issubclass(kind, random.SystemRandom)
-
-
-def _may_own(item: object) -> bool:
-    return not isinstance(item, torch.Tensor) and not is_generator(item)
 
 
 def state_of(generator: Any) -> Any:
