@@ -1,13 +1,14 @@
 """One call of the trainer: the distributions that were found, and a look at them."""
 
 import time
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from lightning_mesa.callbacks.compat import validation_loaders
+from lightning_mesa.callbacks.compat import monitors_of, validation_loaders
 from lightning_mesa.callbacks.probing import Probing
 from lightning_mesa.callbacks.processes import gather, together
 from lightning_mesa.callbacks.watch import Watch
@@ -15,7 +16,7 @@ from lightning_mesa.checks import CHECKS, Check, Look
 from lightning_mesa.checks.look import Plan
 from lightning_mesa.data.distribution import Distribution, Source, opened
 from lightning_mesa.data.distributions import named_distributions
-from lightning_mesa.errors import ConfigurationError
+from lightning_mesa.errors import ConfigurationError, MesaWarning
 from lightning_mesa.observe.context import LookContext
 from lightning_mesa.observe.generators import generators
 from lightning_mesa.observe.isolation import no_trace, random_streams
@@ -56,6 +57,7 @@ class Session(Watch):
         if batches := int(trainer.fast_dev_run):
             context = replace(context, limit=min(batches, context.limit or batches))
         self.weights = weights
+        self._average_seen = False
         self.checks = checks
         # Factories and dataloader hooks may draw random numbers.
         with random_streams(seed), generators(pl_module, trainer.datamodule):
@@ -89,6 +91,7 @@ class Session(Watch):
             trainer.profiler.profile(f"[{self.name}]observe"),
             self.weights.inside(self.pl_module, at_end=at_end) as weights,
         ):
+            self._check_average(weights)
             checks = self._observed()
             look = self.look(plan, weights)
             with trainer.profiler.profile(f"[{self.name}]probe"), self._alone_together():
@@ -184,6 +187,22 @@ class Session(Watch):
         """Close the sources."""
         for source in self.sources:
             source.close()
+
+    def _check_average(self, weights: str) -> None:
+        """Say once where the average that is looked at is still the untrained weights."""
+        trainer = self.trainer
+        if weights != "averaged" or self._average_seen or trainer.state.fn != "fit" or not trainer.global_step:
+            return
+        self._average_seen = True
+        if not self.weights.begun:
+            chosen = "".join(f"; {one}, and may keep or stop on them" for one in monitors_of(trainer, f"{self.name}/"))
+            warnings.warn(
+                f"MesaMonitor {self.name!r} looks at weights='averaged' at step {trainer.global_step}, before the "
+                f"first average: these are the untrained weights{chosen}. Let the average begin before the first look, "
+                "or look at weights='raw'.",
+                MesaWarning,
+                stacklevel=2,
+            )
 
     def _check_seen(self, seen: Mapping[str, int]) -> None:
         everybodys = gather(self.trainer, seen)
