@@ -50,7 +50,7 @@ def called(pl_module: Any, path: str | None) -> Any:
     for part in path.split(".") if path else ():
         owner, found = found, getattr(found, part, None) if isinstance(found, nn.Module) else None
         if not callable(found):
-            near = get_close_matches(part, dir(owner), 1)
+            near = get_close_matches(part, [name for name in dir(owner) if name != part], 1)
             raise ConfigurationError(
                 f"forward={path!r}: {type(owner).__name__} has no submodule or method {part!r}"
                 f"{f', perhaps {near[0]!r}' if near else ''}. {_AS_PATH.capitalize()}; a function is imported by "
