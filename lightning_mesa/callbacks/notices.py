@@ -1,8 +1,6 @@
 """What a run says of itself in words: what it can see, why it saw nothing, and where healthy weights are."""
 
-import warnings
-
-from lightning_utilities.core.rank_zero import rank_zero_info
+from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
 
 from lightning_mesa.callbacks.actions import Actions
 from lightning_mesa.checks import Look
@@ -24,12 +22,11 @@ def say_outlook(name: str, look: Look, alarm: Alarm) -> None:
     severe = {check.name for check in alarm.checks if check.severity == "alert" and check.name in ahead.fires}
     if not any(ahead.fires[check] for check in severe):
         reasons = dict.fromkeys(why for check in sorted(severe) for why in ahead.silent[check].values())
-        warnings.warn(
+        rank_zero_warn(
             f"MesaMonitor {name!r} can raise no alert in this run: {ahead.gate or '; '.join(reasons)}. Give it more "
             "items or fewer looks (every_n_steps=), or data that the training does not adapt to; `lightning-mesa "
             "doctor` shows all that can be seen.",
-            MesaWarning,
-            stacklevel=2,
+            category=MesaWarning,
         )
 
 

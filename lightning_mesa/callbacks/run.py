@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lightning_utilities.core.rank_zero import rank_zero_info
+from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
 
 from lightning_mesa.callbacks.compat import check_strategy, journal_folder, monitors_of, validation_metrics
 from lightning_mesa.callbacks.logged import LoggedSession
@@ -118,7 +118,7 @@ class Run:
             ]
             rank_zero_info(summary(f"{self.name} (fit)", *self.last, self.alerts, self.alarm, remarks))
         elif self.timetable.looked is None and not self.disabled:
-            warnings.warn(no_look(self.name, began=self._session is not None), MesaWarning, stacklevel=2)
+            rank_zero_warn(no_look(self.name, began=self._session is not None), category=MesaWarning)
 
     def let_go(self, *, keep_items: bool) -> None:
         """Close the environments; items are kept for a test after the fit, if asked."""

@@ -1,12 +1,13 @@
 """One call of the trainer: the distributions that were found, and a look at them."""
 
 import time
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
+
+from lightning_utilities.core.rank_zero import rank_zero_warn
 
 from lightning_mesa.callbacks.compat import monitors_of, validation_loaders
 from lightning_mesa.callbacks.probing import Probing
@@ -196,12 +197,11 @@ class Session(Watch):
         self._average_seen = True
         if not self.weights.begun:
             chosen = "".join(f"; {one}, and may keep or stop on them" for one in monitors_of(trainer, f"{self.name}/"))
-            warnings.warn(
+            rank_zero_warn(
                 f"MesaMonitor {self.name!r} looks at weights='averaged' at step {trainer.global_step}, before the "
                 f"first average: these are the untrained weights{chosen}. Let the average begin before the first look, "
                 "or look at weights='raw'.",
-                MesaWarning,
-                stacklevel=2,
+                category=MesaWarning,
             )
 
     def _check_seen(self, seen: Mapping[str, int]) -> None:

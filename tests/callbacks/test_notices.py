@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import toy
-from lightning_mesa import Alarm, Logged, MesaWarning
+from lightning_mesa import Alarm, ConfigurationError, Logged, MesaWarning
 from lightning_mesa.callbacks import notices
 from lightning_mesa.callbacks import run as run_module
 from lightning_mesa.callbacks.actions import Actions
@@ -26,7 +26,7 @@ def tables(said):
     return [lines for lines in said if re.match(r"\w+ \(\w+\) at step", lines)]
 
 
-# --- before training --------------------------------------------------------------------------------------------------
+# --- before training ---
 
 
 def test_the_first_look_says_in_one_line_what_can_be_seen(tmp_path, said):
@@ -60,7 +60,7 @@ def test_a_run_that_can_raise_no_alert_is_warned_of(tmp_path, options, model, re
         toy.fit(tmp_path, toy.monitor(**options), model=model(), max_epochs=1)
 
 
-# --- a monitor that never looked ----------------------------------------------------------------------------------------
+# --- a monitor that never looked ---
 
 
 class Logs(toy.ToyModel):
@@ -69,13 +69,26 @@ class Logs(toy.ToyModel):
         self.log("acc", (chosen == batch["y"]).float().mean(), batch_size=len(chosen))
 
 
-def test_values_that_no_validation_logged_are_said_at_the_end_with_the_remedy(tmp_path, said):
-    mesa = toy.monitor(
-        base=Logged("acc", chance=0.25), proxies=[], reference={"in": "val/0"}, shifted={"apart": "val/1"}, inputs=None
-    )
+def of_logged_values(folder, *callbacks, **options):
+    shown = {"base": Logged("acc", chance=0.25), "proxies": [], "reference": {"in": "val/0"}, "inputs": None}
     loaders = [toy.loader(400, seed=1), toy.shifted()]
-    with pytest.warns(MesaWarning, match="took no look: no validation ended in this fit.*check_val_every_n_epoch"):
-        toy.fit(tmp_path, mesa, model=Logs(), max_epochs=1, check_val_every_n_epoch=5, val_dataloaders=loaders)
+    mesa = toy.monitor(shifted={"apart": "val/1"}, **shown)
+    toy.fit(folder, mesa, *callbacks, model=Logs(), val_dataloaders=loaders, **options)
+
+
+@pytest.mark.parametrize("options", [{"check_val_every_n_epoch": 5}, {"max_steps": 5}])
+def test_values_of_which_it_is_known_that_no_validation_will_log_them_are_refused(tmp_path, options):
+    with pytest.raises(ConfigurationError, match=r"none will end in this run: .*check_val_every_n_epoch=1"):
+        of_logged_values(tmp_path, **options)
+
+
+def test_values_that_no_validation_logged_are_said_at_the_end_with_the_remedy(tmp_path, said):
+    class Stops(Callback):
+        def on_train_epoch_end(self, trainer, pl_module):
+            trainer.should_stop = True
+
+    with pytest.warns(MesaWarning, match=r"took no look: no validation ended in this fit.*check_val_every_n_epoch=1"):
+        of_logged_values(tmp_path, Stops(), check_val_every_n_epoch=3)
     assert not tables(said)
 
 
@@ -96,7 +109,7 @@ def test_a_prediction_says_that_no_look_is_taken(monkeypatch, tmp_path):
     assert lines == ["MesaMonitor 'mesa' takes no look in trainer.predict; trainer.validate takes one."]
 
 
-# --- the table ----------------------------------------------------------------------------------------------------------
+# --- the table ---
 
 
 def test_each_phase_prints_one_table_with_its_name(tmp_path, said):
@@ -134,7 +147,7 @@ def test_a_gate_that_never_opened_stands_in_the_table(tmp_path, said):
     assert "the gate never opened, so nothing could be raised: capability" in tables(said)[-1]
 
 
-# --- stopping -------------------------------------------------------------------------------------------------------------
+# --- stopping ---
 
 
 @pytest.mark.parametrize(
@@ -160,7 +173,7 @@ def test_it_is_said_when_the_run_is_stopped_and_in_the_table(tmp_path, said):
     assert line.removeprefix("mesa: ") in tables(said)[-1]
 
 
-# --- averages -------------------------------------------------------------------------------------------------------------
+# --- averages ---
 
 
 @pytest.mark.skipif(not hasattr(part("callbacks"), "WeightAveraging"), reason="this Lightning has no WeightAveraging")

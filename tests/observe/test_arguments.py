@@ -19,7 +19,7 @@ IDS, MASK = {"input_ids": X, "attention_mask": X}, {"attention_mask": X}
 TEXT = {**IDS, "labels": torch.ones(3)}
 
 
-class Refuses(Exception):
+class RefusedError(Exception):
     """By a model that was called with something else."""
 
 
@@ -30,25 +30,25 @@ def module(forward):
 
 def of_text(self, input_ids, attention_mask=None, labels=None):
     if attention_mask is None or labels is not None:
-        raise Refuses
+        raise RefusedError
     return input_ids
 
 
 def of_keywords(self, **inputs):
     if set(inputs) != {"input_ids", "attention_mask"}:
-        raise Refuses
+        raise RefusedError
     return inputs["input_ids"]
 
 
 def of_batch(self, batch):
     if isinstance(batch, Tensor):
-        raise Refuses
+        raise RefusedError
     return X
 
 
 def of_typed(self, given: dict[str, Any]):
     if not isinstance(given, dict):
-        raise Refuses
+        raise RefusedError
     return X
 
 
@@ -126,7 +126,7 @@ def test_a_star_is_the_whole_batch_whatever_it_is(batch):
 
 
 @pytest.mark.parametrize(
-    "error", [ValueError(f"{torch.ones(2000)}"), KeyError(torch.ones(9)), RuntimeError("long " * 999), Refuses()]
+    "error", [ValueError(f"{torch.ones(2000)}"), KeyError(torch.ones(9)), RuntimeError("long " * 999), RefusedError()]
 )
 def test_no_message_prints_a_tensor_or_grows_long(error):
     def fails(self, x):
@@ -139,7 +139,7 @@ def test_no_message_prints_a_tensor_or_grows_long(error):
     assert len(str(refused.value)) < 480  # four lines of 120
 
 
-# --- what is called ---------------------------------------------------------------------------------------------------
+# --- what is called ---
 
 
 class Nested(nn.Module):
@@ -150,7 +150,7 @@ class Nested(nn.Module):
         self.size = 3
 
     def forward(self, x):
-        raise Refuses
+        raise RefusedError
 
     def predict(self, x):
         return self.net(x)

@@ -97,7 +97,7 @@ def test_where_there_is_no_terminal_nothing_is_broken(monkeypatch):
     assert wrapped(["word " * 500]) == ["word " * 499 + "word"]
 
 
-# --- what has kept alerts from being raised ---------------------------------------------------------------------------
+# --- what has kept alerts from being raised ---
 
 
 def silent(shares, regimes=None):
