@@ -22,7 +22,8 @@ from lightning_mesa.stats.intervals import BoundedMean, Estimate, Mean
 UNPLANNED = 10
 """Where the number of looks is not known, each has another level: what is said holds at this one."""
 
-_GAPS = (ObjectiveLost(), BaseLost())
+# Those of CHECKS themselves: others share what is kept for a user's own.
+_GAPS = tuple(check for check in CHECKS if isinstance(check, (ObjectiveLost, BaseLost)))
 
 
 @dataclass(frozen=True)
