@@ -111,7 +111,7 @@ class Alarm(Thresholds):
         alerts: list[Alert] = []
         evidence: dict[tuple[str, str], float] = {}
         p_values: dict[str, dict[str, Sequence[tuple[float, str | None]]]] = {where: {} for where in look.roles}
-        for tested in self._tested(look, passed):
+        for tested in self.tested(look, passed):
             where, check = tested.where, tested.check
             p_values[where][check.name] = [
                 (p, test.proxy) for p, test in zip(tested.p_values, tested.tests, strict=True)
@@ -190,8 +190,13 @@ class Alarm(Thresholds):
                 process = self._bets.setdefault((where, name), {})[proxy] = RestartEProcess(looks=self.looks)
                 process.load_state_dict(memory)
 
-    def _tested(self, look: Look, passed: int) -> Iterator["Tested"]:
-        """Every check that has something to test, place by place."""
+    def tested(self, look: Look, passed: int) -> Iterator["Tested"]:
+        """Every check that has something to test, place by place; evidence on fresh items is remembered.
+
+        Args:
+            look: The look, which is counted already.
+            passed: How many looks have been due since the last one taken, this one included.
+        """
         for check, share in shares(self.checks, probed=look.internals is not None).items():
             places = check.places(look)
             for where in places:

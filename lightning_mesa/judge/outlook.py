@@ -14,7 +14,7 @@ import torch
 from lightning_mesa.checks import CHECKS, BaseLost, Look, ObjectiveLost
 from lightning_mesa.checks.check import Check
 from lightning_mesa.checks.conflict import Conflict
-from lightning_mesa.judge.alarm import Alarm, rests_on, shares
+from lightning_mesa.judge.alarm import EVIDENCE_LEVEL, Alarm, rests_on, shares
 from lightning_mesa.records import Finding
 from lightning_mesa.stats.competence import Best, Competence, Gap, paired_gap
 from lightning_mesa.stats.intervals import BoundedMean, Estimate, Mean
@@ -162,8 +162,15 @@ def _raised(look: Look, alarm: Alarm, looks: int | None, checks: tuple[Check, ..
     judge = copy.copy(alarm)
     judge.checks = checks
     judge.start(looks)
-    judge.look = 0 if looks else UNPLANNED - 1
-    return {(alert.distribution, alert.signature) for alert in judge.judge(look).alerts}
+    judge.look = 1 if looks else UNPLANNED
+    if not judge.gate_is_open(look):
+        return set()
+    return {
+        (tested.where, tested.check.name)
+        for tested in judge.tested(look, 1)
+        if "adaptive" not in tested.regimes
+        and any(one.crossed and p <= EVIDENCE_LEVEL for one, p in zip(tested.decisions, tested.p_values, strict=True))
+    }
 
 
 def _smallest_gaps(look: Look, alarm: Alarm, looks: int | None) -> dict[str, float | None]:
