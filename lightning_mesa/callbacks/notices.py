@@ -10,7 +10,7 @@ from lightning_mesa.judge.outlook import outlook
 
 
 def say_outlook(name: str, look: Look, alarm: Alarm) -> None:
-    """Say once, at the first look, what can be seen; warn where no alert can be raised at all.
+    """Say once, at the first look, what can be seen; warn where what is asked for cannot raise an alert.
 
     Args:
         name: The monitor's name.
@@ -18,10 +18,12 @@ def say_outlook(name: str, look: Look, alarm: Alarm) -> None:
         alarm: The alarm, its looks planned.
     """
     ahead = outlook(look, alarm, alarm.looks)
-    rank_zero_info(f"{name} {ahead.short()}")
-    severe = {check.name for check in alarm.checks if check.severity == "alert" and check.name in ahead.fires}
-    if not any(ahead.fires[check] for check in severe):
-        reasons = dict.fromkeys(why for check in sorted(severe) for why in ahead.silent[check].values())
+    severe = [check for check in alarm.checks if check.severity == "alert" and check.name in ahead.fires]
+    none = not any(ahead.fires[check.name] for check in severe)
+    rank_zero_info(f"{name} {ahead.short()}{'; it can raise no alert, only warnings' if none else ''}")
+    # What nobody asked for is no fault.
+    reasons = {why: None for check in severe for why in ahead.silent[check.name].values() if why != check.untested}
+    if none and reasons:
         rank_zero_warn(
             f"MesaMonitor {name!r} can raise no alert in this run: {ahead.gate or '; '.join(reasons)}. Give it more "
             "items or fewer looks (every_n_steps=), or data that the training does not adapt to; `lightning-mesa "
