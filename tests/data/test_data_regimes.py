@@ -16,8 +16,6 @@ from namespace import Callback, EarlyStopping, ModelCheckpoint
 
 EVERYWHERE = {"val", "apart"}
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*can raise no alert in this run.*are adaptive")
-
 
 class Plateau(toy.ToyModel):
     """Lowers its learning rate by a logged value."""
