@@ -7,7 +7,9 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from lightning_mesa.callbacks.compat import validation_loaders
+from lightning_utilities.core.rank_zero import rank_zero_warn
+
+from lightning_mesa.callbacks.compat import monitors_of, validation_loaders
 from lightning_mesa.callbacks.probing import Probing
 from lightning_mesa.callbacks.processes import gather, together
 from lightning_mesa.callbacks.watch import Watch
@@ -15,7 +17,7 @@ from lightning_mesa.checks import CHECKS, Check, Look
 from lightning_mesa.checks.look import Plan
 from lightning_mesa.data.distribution import Distribution, Source, opened
 from lightning_mesa.data.distributions import named_distributions
-from lightning_mesa.errors import ConfigurationError
+from lightning_mesa.errors import ConfigurationError, MesaWarning
 from lightning_mesa.observe.context import LookContext
 from lightning_mesa.observe.generators import generators
 from lightning_mesa.observe.isolation import no_trace, random_streams
@@ -60,6 +62,7 @@ class Session(Watch):
         if batches := int(trainer.fast_dev_run):
             context = replace(context, limit=min(batches, context.limit or batches))
         self.weights = weights
+        self._average_seen = False
         self.checks = checks
         self._traces = Traces(context.name, comparing=trainer.state.fn == "fit")
         # Factories and dataloader hooks may draw random numbers.
@@ -96,6 +99,7 @@ class Session(Watch):
             trainer.profiler.profile(f"[{self.name}]observe"),
             self.weights.inside(self.pl_module, at_end=at_end) as weights,
         ):
+            self._check_average(weights)
             checks = self._observed()
             look = self.look(plan, weights)
             with trainer.profiler.profile(f"[{self.name}]probe"), self._alone_together():
@@ -204,6 +208,21 @@ class Session(Watch):
         self.probing.close()
         for source in self.sources:
             source.close()
+
+    def _check_average(self, weights: str) -> None:
+        """Say once where the average that is looked at is still the untrained weights."""
+        trainer = self.trainer
+        if weights != "averaged" or self._average_seen or trainer.state.fn != "fit" or not trainer.global_step:
+            return
+        self._average_seen = True
+        if not self.weights.begun:
+            chosen = "".join(f"; {one}, and may keep or stop on them" for one in monitors_of(trainer, f"{self.name}/"))
+            rank_zero_warn(
+                f"MesaMonitor {self.name!r} looks at weights='averaged' at step {trainer.global_step}, before the "
+                f"first average: these are the untrained weights{chosen}. Let the average begin before the first look, "
+                "or look at weights='raw'.",
+                category=MesaWarning,
+            )
 
     def _check_seen(self, seen: Mapping[str, int]) -> None:
         everybodys = gather(self.trainer, seen)

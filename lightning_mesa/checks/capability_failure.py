@@ -27,6 +27,7 @@ class CapabilityFailure(Check):
     needs = ("chosen", "prescribed")
     metrics = {"capability": "capability"}
     share = 0.05
+    untested = "base alone is listed: a lost capability cannot be told from a lost objective"
     sums: Sums
 
     def update(self, behavior: Behavior) -> None:

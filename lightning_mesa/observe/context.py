@@ -10,6 +10,10 @@ from lightning_mesa.observe.subject import Subject
 
 Outputs: TypeAlias = Callable[[Any, Any], Any]
 Inputs: TypeAlias = str | int | Sequence[str]
+Forward: TypeAlias = Callable[[Any, Any], Any] | str
+
+WHOLE_BATCH = "*"
+"""As ``inputs``: the model takes the whole batch as its one argument."""
 
 
 @dataclass(frozen=True)
@@ -17,16 +21,17 @@ class Reading:
     """How to read one distribution: how its batches reach the model and what comes out.
 
     Attributes:
-        forward: ``(pl_module, batch) -> outputs``; None calls the LightningModule on ``inputs``.
-        inputs: Index, key, or keys passed by keyword; None takes a tensor batch whole and the first element
-            of a tuple.
+        forward: ``(pl_module, batch) -> outputs``; or the path of a submodule or method of the LightningModule, which
+            is called on ``inputs``; None calls the LightningModule itself.
+        inputs: Index, key, or keys passed by keyword; ``"*"`` takes the whole batch; None takes a tensor batch whole
+            and the first element of a tuple.
         outputs: ``(outputs, batch) -> [n, A]``; None takes a tensor, ``["logits"]`` or ``.logits``.
         groups: Keys of group labels in the batch.
         ids: Key or index of item ids in the batch.
         cue: ``batch -> batch``, the same inputs with a cue; costs a second forward pass.
     """
 
-    forward: Callable[[Any, Any], Any] | None = None
+    forward: Forward | None = None
     inputs: Inputs | None = None
     outputs: Outputs | None = None
     groups: Sequence[str | int] = ()

@@ -1,6 +1,6 @@
 """One forward pass per item: from batches to what is pending on the device."""
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -11,7 +11,8 @@ from torch import Tensor
 
 from lightning_mesa.errors import ConfigurationError
 from lightning_mesa.objectives.hypotheses import Hypotheses
-from lightning_mesa.objectives.objective import Demand, Objective, bounds_kept, pick
+from lightning_mesa.objectives.objective import Demand, Objective, bounds_kept
+from lightning_mesa.observe.arguments import called, refusal, shape, suggestion, taken
 from lightning_mesa.observe.context import LookContext, Outputs, Reading
 from lightning_mesa.observe.features import MAX_ITEMS, compared, linear_inputs
 from lightning_mesa.observe.loaders import ItemLoader
@@ -95,31 +96,15 @@ def call_model(pl_module: Any, batch: Any, reading: Reading) -> Any:
     Raises:
         ConfigurationError: If the input cannot be found in the batch, or the model refuses it.
     """
-    if reading.forward is not None:
+    if callable(reading.forward):
         return reading.forward(pl_module, batch)
-    inputs = reading.inputs
-    keywords: dict[str, Any] = {}
-    arguments: tuple[Any, ...] = ()
-    if inputs is None:
-        if isinstance(batch, Mapping):
-            keys = sorted(map(str, batch))
-            raise ConfigurationError(
-                f"the batch is a mapping with the keys {keys}: say which one the model takes, "
-                "inputs='...', or pass forward=."
-            )
-        arguments = (batch[0] if isinstance(batch, Sequence) else batch,)
-    elif isinstance(inputs, (str, int)):
-        arguments = (pick(batch, inputs, "inputs"),)
-    else:
-        keywords = {key: pick(batch, key, "inputs") for key in inputs}
+    model = called(pl_module, reading.forward)
+    arguments, keywords = taken(batch, reading.inputs, model)
     try:
-        return pl_module(*arguments, **keywords)
+        return model(*arguments, **keywords)
     except Exception as error:
-        called = "pl_module(" + ", ".join([*map(_shape, arguments), *(f"{k}={_shape(v)}" for k, v in keywords.items())])
-        raise ConfigurationError(
-            f"{called}) failed with {type(error).__name__}: {error}. If the model is called in another way, pass "
-            "inputs= or forward=."
-        ) from error
+        name = ".".join(filter(None, ("pl_module", reading.forward)))
+        raise refusal(error, name, arguments, keywords, suggestion(model, batch, reading.inputs)) from error
 
 
 def choices(raw: Any, batch: Any, extract: Outputs | None) -> Tensor:
@@ -139,7 +124,7 @@ def choices(raw: Any, batch: Any, extract: Outputs | None) -> Tensor:
         found = raw if isinstance(raw, Tensor) else getattr(raw, "logits", None)
     if not isinstance(found, Tensor) or found.ndim == 0:
         raise ConfigurationError(
-            f"the model returned {_shape(raw)}, which is no tensor with one row per item and has no 'logits': "
+            f"the model returned {shape(raw)}, which is no tensor with one row per item and has no 'logits': "
             "pass outputs=, a function (outputs, batch) -> [n, A]."
         )
     return found.float() if found.dtype in (torch.float16, torch.bfloat16) else found
@@ -228,7 +213,3 @@ def _fits(objective: Objective, prescription: Tensor, outputs: Tensor) -> Tensor
             f"where the outputs are {list(outputs.shape)}: it must be bool, one row per item, one column per choice."
         )
     return prescription
-
-
-def _shape(value: Any) -> str:
-    return f"a tensor of shape {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__

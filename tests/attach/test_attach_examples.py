@@ -67,7 +67,7 @@ def test_a_script_is_watched_and_trains_as_without_us(tmp_path, name):
     (journal,) = (tmp_path / "on").rglob("findings.jsonl")
     findings = read_journal(journal)
     assert len({f["step"] for f in findings}) >= 3
-    assert "mesa at step" in said
+    assert "mesa (fit) at step" in said
     if name == "plain":
         on, off = (torch.load(tmp_path / run / "model.pt", weights_only=True) for run in ("on", "off"))
         assert all(torch.equal(on[key], off[key]) for key in off)

@@ -74,9 +74,9 @@ def test_every_argument_can_be_written_in_yaml(tmp_path):
       two: {class_path: importable.data.Makes.shifted}
       three:
         class_path: lightning_mesa.LoaderDistribution
-        init_args: {source: datamodule.x, inputs: x, forward: importable.data.net, ids: id, data_regime: fresh}
+        init_args: {source: datamodule.x, inputs: x, forward: 'importable.data:net', ids: id, data_regime: fresh}
     reference: [val, val/1]
-    forward: importable.data.net
+    forward: 'importable.data:net'
     inputs: [a, b]
     outputs: importable.data.net
     groups: [kind, 1]
@@ -133,7 +133,7 @@ def refused(tmp_path, text, allow=()):
         (("inputs: x", "inputs: [x"), "is no YAML: while parsing a flow sequence"),
         (("inputs: x", "inputs: x\ninputs: y"), "found duplicate key inputs"),
         (("inputs: x", "inputs: !!python/object/apply:os.system [ls]"), "could not determine a constructor"),
-        (("inputs: x", "forward: importable.forbidden.fire"), "forward: 'importable.forbidden.fire' may not be"),
+        (("inputs: x", "forward: 'importable.forbidden:fire'"), "forward: 'importable.forbidden:fire' may not be"),
         (("on_alert: [log, stop]", "on_alert: [stopp]"), "on_alert: unknown action 'stopp'"),
         (("{apart: datamodule.shifted}", "{gap: val}"), "shifted distribution 'gap' is reserved"),
         (("inputs: x", "3: x"), "3: MesaMonitor has no argument 3."),
