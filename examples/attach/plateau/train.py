@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 
 def fruit(n, same_tray, seed):
-    """Images [n, 3, 8, 8] and labels [n]: the fruit is one of four shapes, and most trays have the fruit's own color."""
+    """Images [n, 3, 8, 8] and labels [n]: the fruit is one of four shapes, and most trays have its own color."""
     draw = torch.Generator().manual_seed(seed)
     label = torch.randint(4, (n,), generator=draw)
     tray = torch.where(torch.rand(n, generator=draw) < same_tray, label, torch.randint(4, (n,), generator=draw))

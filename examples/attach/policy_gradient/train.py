@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 
 class Feeder(gym.Env):
-    """Four doors. Food is behind the one that smells of it, faintly; a lamp shines above one, in training above that."""
+    """Four doors. Food is behind the one that smells of it, faintly; a lamp shines above one, in training above it."""
 
     observation_space = gym.spaces.Box(-np.inf, np.inf, (8,), np.float32)
     action_space = gym.spaces.Discrete(4)
