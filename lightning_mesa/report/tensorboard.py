@@ -100,8 +100,8 @@ def add_layout(folder: str, layout: Layout) -> None:
     """
     from torch.utils.tensorboard import SummaryWriter  # it takes a second to import, and not every run has TensorBoard
 
-    with SummaryWriter(folder) as writer:  # type: ignore[no-untyped-call]
-        writer.add_custom_scalars(_layout_in(folder) | layout)  # type: ignore[no-untyped-call]
+    with SummaryWriter(folder) as writer:
+        writer.add_custom_scalars(_layout_in(folder) | layout)
 
 
 def _layout_in(folder: str) -> Layout:
