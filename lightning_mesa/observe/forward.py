@@ -18,6 +18,7 @@ from lightning_mesa.observe.features import MAX_ITEMS, compared, linear_inputs
 from lightning_mesa.observe.loaders import ItemLoader
 from lightning_mesa.observe.parts import Where, chosen, group_labels, labels_of
 from lightning_mesa.observe.pending import Pending, settled, unknown
+from lightning_mesa.observe.sharding import in_step, whole
 from lightning_mesa.records import Behavior
 from lightning_mesa.stats.many import largest
 
@@ -46,7 +47,7 @@ def observe(
     to_compare = 0 if untrained is None else len(range(loader.rank, MAX_ITEMS, loader.world_size))
     seen = 0
     with about(parts):
-        for i, cpu_batch in enumerate(loader):
+        for i, (cpu_batch, counts) in enumerate(in_step(context.trainer, loader)):
             batch = strategy.batch_to_device(precision.convert_input(cpu_batch))
             call = partial(call_model, batch=batch, reading=reading)
             with ExitStack() as stack:
@@ -78,7 +79,8 @@ def observe(
                 name: None if where is None else chosen(where, batch, behavior, hypotheses)
                 for name, where in parts.items()
             }
-            yield replace(pending, behavior=behavior, parts=members)
+            if counts:
+                yield replace(pending, behavior=behavior, parts=members)
 
 
 @contextmanager
@@ -127,7 +129,8 @@ def choices(raw: Any, batch: Any, extract: Outputs | None) -> Tensor:
             f"the model returned {shape(raw)}, which is no tensor with one row per item and has no 'logits': "
             "pass outputs=, a function (outputs, batch) -> [n, A]."
         )
-    return found.float() if found.dtype in (torch.float16, torch.bfloat16) else found
+    outputs = whole(found)
+    return outputs.float() if outputs.dtype in (torch.float16, torch.bfloat16) else outputs
 
 
 def behave(
