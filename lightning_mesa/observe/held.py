@@ -102,6 +102,8 @@ def words(path: Path) -> str:
         if isinstance(key, tuple):
             short = repr(key[0]) if isinstance(key[0], ATOMS) else type(key[0]).__name__
             written = f"[{short}]{written}"
+        elif isinstance(key, type):
+            return f"{key.__module__}.{key.__qualname__}{written}"
         elif key.startswith("."):
             written = f"{key}{written}"
         else:  # a name of its own
@@ -111,7 +113,7 @@ def words(path: Path) -> str:
 def held_by(item: Any, entries: int, *, code: bool) -> Iterator[tuple[Any, Any]]:
     """What an object holds itself: key and value.
 
-    A key is ``(key,)`` in a container, ``".name"`` of an attribute, ``"package.name"`` of what has a name of its own.
+    A key is ``(key,)`` in a container, ``".name"`` of an attribute, ``"package.name"`` of a global, a class itself.
     """
     if isinstance(item, FunctionType):
         yield from ((f".{name}", c) for name, c in zip(item.__code__.co_freevars, item.__closure__ or (), strict=False))
@@ -124,7 +126,7 @@ def held_by(item: Any, entries: int, *, code: bool) -> Iterator[tuple[Any, Any]]
             functions = (FunctionType, staticmethod, classmethod, property)
             named = vars(item).items()
             yield from ((f".{n}", v) for n, v in named if isinstance(v, functions) or not n.startswith("__"))
-            yield from ((_name_of(base), base) for base in item.__bases__)
+            yield from ((base, base) for base in item.__bases__)
         return
     if isinstance(item, (dict, MappingProxyType)):
         yield from (((key,), value) for key, value in islice(item.items(), entries))
@@ -143,7 +145,7 @@ def held_by(item: Any, entries: int, *, code: bool) -> Iterator[tuple[Any, Any]]
     yield from ((f".{name}", value) for name, value in getattr(item, "__dict__", {}).items() if name not in _LEADS_AWAY)
     yield from ((f".{name}", value) for name, value in slots_of(item).items())
     if code:
-        yield _name_of(type(item)), type(item)
+        yield type(item), type(item)
 
 
 @lru_cache(maxsize=4096)
@@ -183,7 +185,3 @@ def _globals_of(code: CodeType, known: dict[str, Any]) -> Iterator[tuple[str, An
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             yield from _globals_of(constant, known)
-
-
-def _name_of(kind: type) -> str:
-    return f"{kind.__module__}.{kind.__qualname__}"
