@@ -67,7 +67,7 @@ def is_generator(item: object) -> bool:
 
 
 @lru_cache(maxsize=4096)
-def _draws(kind: type) -> bool:
+def _draws(kind: Any) -> bool:
     numpy = sys.modules.get("numpy")
     kinds: tuple[type, ...] = (torch.Generator, random.Random)
     if numpy:

@@ -149,7 +149,7 @@ def held_by(item: Any, entries: int, *, code: bool) -> Iterator[tuple[Any, Any]]
 
 
 @lru_cache(maxsize=4096)
-def _of_the_trainer(kind: type) -> bool:
+def _of_the_trainer(kind: Any) -> bool:
     """Whether instances are Lightning's trainer or a part of it, which a script may hold in a global."""
     return any(cls.__name__ in _OF_THE_TRAINER and root_of(cls.__module__) in LIGHTNING for cls in kind.__mro__)
 
@@ -164,7 +164,7 @@ def slots_of(item: object) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=4096)
-def _slots(kind: type) -> tuple[str, ...]:
+def _slots(kind: Any) -> tuple[str, ...]:
     if kind is CellType:
         return ("cell_contents",)
     declared = (vars(cls).get("__slots__", ()) for cls in kind.__mro__)

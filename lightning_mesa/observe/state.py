@@ -28,7 +28,7 @@ _MOST = 2**30
 """Bytes of larger ones that a look copies, so that a replay buffer is not held twice."""
 
 _PLAIN = (dict, list, tuple, set, frozenset, deque, SimpleNamespace)
-_PLAIN += (FunctionType, MethodType, BuiltinMethodType, partial, CellType)  # and what these lead to
+_LEADING = (FunctionType, MethodType, BuiltinMethodType, partial, CellType)
 # Instances of these belong to others, or live on in other threads and processes.
 _OTHERS = LIGHTNING | {"torch", "threading", "multiprocessing", "concurrent", "asyncio", "queue", "socket", "logging"}
 _OTHERS |= {"io", "_io", "subprocess", "tensorboard", "wandb", "mlflow", "comet_ml", "neptune", "aim", "clearml"}
@@ -91,13 +91,13 @@ def holds_state(item: object) -> bool:
 
 
 @lru_cache(maxsize=4096)
-def _sort_of(kind: type) -> Literal["tensor", "array", "state", "other"]:
+def _sort_of(kind: Any) -> Literal["tensor", "array", "state", "other"]:
     numpy = sys.modules.get("numpy")
     if issubclass(kind, Tensor):
         return "tensor"
     if numpy and issubclass(kind, numpy.ndarray):
         return "other" if issubclass(kind, numpy.memmap) else "array"
-    if issubclass(kind, (*_PLAIN, nn.Module)):
+    if issubclass(kind, (*_PLAIN, *_LEADING, nn.Module)):
         return "state"
     roots = {root_of(cls.__module__) for cls in kind.__mro__}
     of_users = root_of(kind.__module__) not in (*sys.stdlib_module_names, "numpy") and not roots & _OTHERS
