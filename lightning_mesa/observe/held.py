@@ -81,7 +81,9 @@ def walk(
     steps = 0
     while queue and steps < limit:
         depth, path, item = queue.popleft()
-        if isinstance(item, (ATOMS, ModuleType)) or id(item) in seen or _of_the_trainer(type(item)):
+        if isinstance(item, (ATOMS, ModuleType)) or id(item) in seen:
+            continue
+        if _of_the_trainer(type(item)):  # type: ignore[arg-type]  # mypy: classes have a hash
             continue
         seen[id(item)] = item
         steps += not isinstance(item, nn.Module)
@@ -157,7 +159,7 @@ def _of_the_trainer(kind: Any) -> bool:
 def slots_of(item: object) -> dict[str, Any]:
     """What an object keeps outside of ``__dict__``; of the variable of a closure, its value."""
     held = {}
-    for name in _slots(type(item)):
+    for name in _slots(type(item)):  # type: ignore[arg-type]  # mypy: classes have a hash
         with suppress(AttributeError, ValueError):  # one that is empty
             held[name] = getattr(item, name)
     return held

@@ -87,7 +87,7 @@ def attributes(
 
 def holds_state(item: object) -> bool:
     """Whether an object may hold state of the user's: a container, a module, or an instance of a class of theirs."""
-    return _sort_of(type(item)) == "state"
+    return _sort_of(type(item)) == "state"  # type: ignore[arg-type]  # mypy: classes have a hash
 
 
 @lru_cache(maxsize=4096)
@@ -113,7 +113,8 @@ def _to_copy(tensor: Tensor, thorough: bool) -> bool:
 
 
 def _bytes(item: Any) -> int:
-    return int(item.nbytes) if _sort_of(type(item)) in ("tensor", "array") else 0
+    sort = _sort_of(type(item))  # type: ignore[arg-type]
+    return int(item.nbytes) if sort in ("tensor", "array") else 0
 
 
 def _version(tensor: Tensor) -> int:
@@ -123,7 +124,7 @@ def _version(tensor: Tensor) -> int:
 
 def _copied(item: Any) -> Iterator[Callable[[], None]]:
     """What puts an object back as it is now; nothing for one that holds no state."""
-    sort = _sort_of(type(item))
+    sort = _sort_of(type(item))  # type: ignore[arg-type]
     if sort == "tensor":
         yield partial(_write, item, item.detach().clone(), _version(item))
     elif sort == "array":
