@@ -72,6 +72,7 @@ def test_any_table_fits(width, columns, longest):
     words = " ".join(lines).split()
     assert {f"c{i}" for i in range(1, columns)} <= set(words)
     assert sum(word.startswith("y") for word in words) == columns - 1
+    assert sum(word.startswith("x") for word in words) == sum(line.startswith("name") for line in lines) >= 1
 
 
 def test_a_title_stands_above_its_columns_in_every_part(monkeypatch):
