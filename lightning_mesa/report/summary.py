@@ -127,7 +127,7 @@ def terminal_width() -> int:
 
 
 def _cut(cell: str, width: int) -> str:
-    return cell if len(cell) <= width else f"{cell[: width - 3]}..."
+    return cell if len(cell) <= width else f"{cell[: max(0, width - 3)]}..."[:width]
 
 
 def _title_above(titles: Sequence[str], column: int) -> str:
