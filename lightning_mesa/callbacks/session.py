@@ -217,8 +217,8 @@ class Session(Watch):
         said = [super().data_in_words(), *(source.in_words() for source in self.sources)]
         if every := self.trainer.reload_dataloaders_every_n_epochs:
             said.append(
-                "names and functions are asked for their items again as the trainer reloads its loaders "
-                f"(reload_dataloaders_every_n_epochs={every})"
+                "what names and functions stand for is found anew with the trainer's loaders "
+                f"(reload_dataloaders_every_n_epochs={every}), and is the same until then"
             )
         said.append(f"probes the model by {self.probing.costs}" if self.probing.costs else "")
         return "; ".join(filter(None, said))

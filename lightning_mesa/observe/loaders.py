@@ -61,9 +61,16 @@ class Batches:
     source: Iterable[Any] | Callable[[], Iterable[Any]]
 
     def __iter__(self) -> Iterator[Any]:
-        batches = iter(self.source if isinstance(self.source, Iterable) else self.source())
+        batches, any_at_all = iter(self.source if isinstance(self.source, Iterable) else self.source()), False
         try:
-            yield from batches
+            for batch in batches:
+                any_at_all = True
+                yield batch
+            if not any_at_all:
+                raise ConfigurationError(
+                    "it gives no batch, or none any more: every look iterates it, and it must start anew each time. If it "
+                    "can be read once, pass the function that makes it."
+                )
         finally:
             if isinstance(batches, GeneratorType):
                 batches.close()  # here, and not when it is collected, so that what it leaves can be put back

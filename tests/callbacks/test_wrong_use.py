@@ -205,8 +205,8 @@ BEFORE_TRAINING = {
     "an attribute the model lacks": ({"shifted": "model.nope"}, r"no distribution 'model\.nope': a name is"),
     "a DataModule that is not there": ({"shifted": "datamodule.nope"}, "the trainer has no DataModule"),
     "a validation loader too many": ({"reference": "val/1"}, "no validation loader 'val/1': there are val/0"),
-    "a number as a distribution": ({"shifted": {"apart": 7}}, "7 gives int: a distribution is a DataLoader, a Dataset"),
-    "a factory of a list": ({"shifted": {"apart": lambda: [1]}}, "gives list: a distribution is a DataLoader"),
+    "a number as a distribution": ({"shifted": {"apart": 7}}, "'apart': int is given: a distribution is a DataLo"),
+    "a factory of a list": ({"shifted": {"apart": lambda: [1]}}, "list is given: a distribution is a DataLoader"),
     "a dataset without a length": ({"shifted": {"apart": DataLoader(toy.ToyData(4, confounded=False), 2)} | {
         "endless": type("Lengthless", (torch.utils.data.Dataset,), {"__getitem__": lambda self, i: i})()
     }}, "Lengthless has no length: give it __len__"),
