@@ -267,7 +267,11 @@ class Session(Watch):
         for where, distribution in self.distributions.items():
             if not sum(of_one[where] for of_one in everybodys):
                 rest = "" if distribution.where is None else f" where {distribution.where!r} holds"
-                raise ConfigurationError(f"distribution {where!r} is empty: there is no item{rest} to look at.")
+                read = next(
+                    (how for source in self.sources if where in source.parts and (how := source.in_words())), ""
+                )
+                read = f" ({read})" if read else ""
+                raise ConfigurationError(f"distribution {where!r} is empty: there is no item{rest} to look at{read}.")
 
 
 def _offered(trainer: Any, pl_module: Any) -> dict[str, Distribution]:

@@ -68,8 +68,8 @@ class Batches:
                 yield batch
             if not any_at_all:
                 raise ConfigurationError(
-                    "it gives no batch, or none any more: every look iterates it, and it must start anew each time. If it "
-                    "can be read once, pass the function that makes it."
+                    "it gives no batch, or none any more: every look iterates it, and it must start anew each time. If "
+                    "it can be read once, pass the function that makes it."
                 )
         finally:
             if isinstance(batches, GeneratorType):

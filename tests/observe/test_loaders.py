@@ -322,7 +322,7 @@ def test_an_iterable_that_can_be_read_once_is_refused_when_it_has_been():
             return once
 
     assert len(batches(Batches(Once(6)))) == 2
-    with pytest.raises(ConfigurationError, match="no batch, or none any more: .* pass the function that makes it"):
+    with pytest.raises(ConfigurationError, match=r"no batch, or none any more: .* pass the function that makes it"):
         batches(Batches(Once(6)))
 
 
@@ -417,7 +417,9 @@ def test_a_dataset_without_a_length_is_read_where_the_users_sampler_knows_the_it
     "items", [[torch.ones(2), torch.ones(3)], [object(), object()], [{"x": [1, 2]}, {"x": [1]}], [{"x": None}] * 2]
 )
 def test_items_that_torch_cannot_put_together_are_refused_with_the_remedy(items):
-    with pytest.raises(ConfigurationError, match="cannot be put together to a batch .*: pass a DataLoader with a coll"):
+    with pytest.raises(
+        ConfigurationError, match=r"cannot be put together to a batch .*: pass a DataLoader with a coll"
+    ):
         list(item_loader(items, batch_size=4, seed=0))
 
 

@@ -72,9 +72,14 @@ def test_attributes_lists_mappings_sets_and_queues_are_put_back(way):
 def test_they_are_put_back_after_an_error_too():
     stream = Stream()
     before = stream.state()
-    with pytest.raises(OSError, match="gone"), positions(stream):
-        list(stream)
-        raise OSError("gone")
+
+    def look():
+        with positions(stream):
+            list(stream)
+            raise OSError("gone")
+
+    with pytest.raises(OSError, match="gone"):
+        look()
     assert stream.state() == before
 
 
