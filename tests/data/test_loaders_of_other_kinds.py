@@ -253,7 +253,7 @@ def test_two_keys_that_become_one_name_are_refused():
 
 def test_a_name_that_a_collection_takes_twice_is_refused(tmp_path):
     shifted = {"m": {"x": DATA}, "m.x": DATA}
-    with pytest.raises(ConfigurationError, match="two distributions are named 'm.x'"):
+    with pytest.raises(ConfigurationError, match=r"two distributions are named 'm\.x'"):
         toy.fit(tmp_path, toy.monitor(shifted=shifted), model=Model())
 
 
