@@ -104,7 +104,7 @@ def test_batches_of_the_users_own_and_full_ones_are_each_read_by_one_process(tmp
     shifted = {
         "own": toy.loader,
         "list": list(DataLoader(data, 50)),
-        "made": lambda: iter(DataLoader(data, 50)),
+        "made": processes.made,
         "full": DataLoader(data, 50, drop_last=True),
         "one": DataLoader(data, 300, drop_last=True),
     }
