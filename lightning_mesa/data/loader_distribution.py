@@ -170,7 +170,7 @@ class LoaderDistribution(Distribution):
         return isinstance(self.source, str) and self.source.partition("/")[0] == "val"
 
     def _look_up(self, find: Callable[[str], object]) -> object:
-        found: object = self.source
+        found: Any = self.source
         if isinstance(found, str):
             found = find(found)
         if not is_function(found):
