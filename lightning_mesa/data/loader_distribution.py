@@ -84,8 +84,8 @@ class LoaderDistribution(Distribution):
         batch_size: int = 256,
         data_regime: str = "auto",
     ) -> None:
-        if batch_size < 1:
-            raise ConfigurationError(f"batch_size must be at least 1, not {batch_size}.")
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise ConfigurationError(f"batch_size must be a whole number of at least 1, not {_short(batch_size)}.")
         self.source: ItemsSpec = imported_early(source, "distribution")
         self._found: object = None  # once it has been looked up
         self.forward = forward_of(forward)
@@ -233,11 +233,16 @@ def _gives_batches(stream: "IterableDataset[Any]") -> bool:
 def _checked_where(where: Where | None) -> Where | None:
     if is_path(where):
         where = function_of(where, "where")
-    if where is None or where == CONFLICT or callable(where):
+    if where is None or (isinstance(where, str) and where == CONFLICT) or callable(where):
         return where
     if isinstance(where, Mapping) and where:
         return dict(where)
     raise ConfigurationError(
         f"where must be {CONFLICT!r}, a mapping from keys of the batch to labels, or a function batch -> [n] bool, not "
-        f"{where!r}."
+        f"{_short(where)}."
     )
+
+
+def _short(value: object) -> str:
+    """A value for a message, or its type where it may be long."""
+    return repr(value) if isinstance(value, (int, float, str)) or value is None else type(value).__name__
