@@ -68,8 +68,7 @@ class Session(Watch):
         self._traces = Traces(context.name, comparing=trainer.state.fn == "fit")
         # Factories and dataloader hooks may draw random numbers.
         self._asked = reference, shifted
-        made = [*reference.values(), *(shifted or {}).values()]
-        with random_streams(seed), generators(pl_module, trainer.datamodule, *made):
+        with random_streams(seed), generators(pl_module, trainer.datamodule, *self._asked):
             super().__init__(context, *self._expanded(context))
             validation = validation_loaders(trainer).values()
             self.sources = opened(self.distributions, context)
@@ -151,7 +150,7 @@ class Session(Watch):
         Raises:
             ConfigurationError: If they have other names than before.
         """
-        with random_streams(self.context.seed), generators(self.pl_module, self.trainer.datamodule):
+        with random_streams(self.context.seed), generators(self.pl_module, self.trainer.datamodule, *self._asked):
             reference, shifted = self._expanded(self.context)
             anew = {**reference, **shifted}
             if anew.keys() != self.distributions.keys():

@@ -147,15 +147,19 @@ def test_training_on_a_stream_that_is_looked_at_too_is_bitwise_the_training_with
 
 
 def test_the_comparison_notices_a_stream_that_is_not_put_back(tmp_path, monkeypatch):
-    monkeypatch.setattr(items, "positions", lambda *_: nullcontext())
-    trained = []
-    for callbacks in ([], [toy.monitor(reference="model.stream")]):
+    """One that the model does not hold, whose own state is kept in any case."""
+
+    def trained(*, watched):
         torch.manual_seed(0)
-        model = Model()
-        model.stream = Remembers()
-        toy.fit(tmp_path, *callbacks, model=model, train_dataloaders=model.stream, max_epochs=2)
-        trained.append(model.net.weight.detach().clone())
-    assert not torch.equal(*trained)
+        model, stream = Model(), Remembers()
+        callbacks = [toy.monitor(reference=stream)] if watched else []
+        toy.fit(tmp_path, *callbacks, model=model, train_dataloaders=stream, max_epochs=2)
+        return model.net.weight.detach()
+
+    bare = trained(watched=False)
+    assert torch.equal(trained(watched=True), bare)
+    monkeypatch.setattr(items, "positions", lambda *_: nullcontext())
+    assert not torch.equal(trained(watched=True), bare)
 
 
 # --- Several loaders under one name ------------------------------------------------------------------------------
