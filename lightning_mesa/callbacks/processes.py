@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from lightning_mesa.errors import ConfigurationError
+from lightning_mesa.errors import ConfigurationError, said
 
 
 def gather(trainer: Any, value: Any) -> list[Any]:
@@ -35,7 +35,7 @@ def together(trainer: Any) -> Iterator[None]:
         yield
     except Exception as caught:
         error = caught
-    reports = gather(trainer, error and (isinstance(error, ConfigurationError), f"{type(error).__name__}: {error}"))
+    reports = gather(trainer, error and (isinstance(error, ConfigurationError), said(error)))
     if error is not None:
         raise error
     for rank, report in enumerate(reports):

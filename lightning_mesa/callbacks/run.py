@@ -17,7 +17,7 @@ from lightning_mesa.callbacks.timetable import Timetable, position
 from lightning_mesa.callbacks.watch import Watch
 from lightning_mesa.checks import Look
 from lightning_mesa.data.data_regimes import Reloads, goes_on_from_best
-from lightning_mesa.errors import ConfigurationError, MesaWarning
+from lightning_mesa.errors import ConfigurationError, MesaWarning, said
 from lightning_mesa.judge.alarm import Judgement
 from lightning_mesa.objectives.logged import Logged
 from lightning_mesa.observe.context import LookContext, Reading
@@ -166,7 +166,7 @@ class Run:
             self._close()
             warnings.warn(
                 f"MesaMonitor {self.name!r} is off from step {trainer.global_step} on, training goes on: "
-                f"{type(error).__name__}: {error} (on_error='raise' shows where)",
+                f"{said(error)} (on_error='raise' shows where)",
                 MesaWarning,
                 stacklevel=2,
             )

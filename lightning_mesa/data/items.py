@@ -102,6 +102,8 @@ class ItemSource(Source):
         for behavior in behaviors:
             read += max(1, behavior.n)  # a predicate may choose none
             self._check_end(read)
+            if not behavior.n:
+                continue
             chunk = chunks[behavior.distribution]
             chunk.append(behavior)
             choices = max((p.shape[1] for p in behavior.prescribed.values()), default=1)

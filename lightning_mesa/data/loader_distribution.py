@@ -11,9 +11,9 @@ from lightning_mesa.attach.importing import is_path
 from lightning_mesa.callbacks.compat import find
 from lightning_mesa.data.distribution import Distribution, checked_regime, imported_early, name_of
 from lightning_mesa.data.items import Items, ItemSource, batches_in
-from lightning_mesa.errors import ConfigurationError
+from lightning_mesa.errors import ConfigurationError, shown
 from lightning_mesa.objectives.episodes import EpisodeObjective
-from lightning_mesa.objectives.objective import function_of
+from lightning_mesa.objectives.objective import Target, function_of, key_of
 from lightning_mesa.observe.context import Inputs, LookContext
 from lightning_mesa.observe.parts import CONFLICT, Where
 
@@ -38,11 +38,12 @@ class LoaderDistribution(Distribution):
             are import paths. Functions are called, and names looked up, when training starts.
         forward: ``(pl_module, batch) -> outputs``, where it differs from the monitor's.
         inputs: The model's input in the batch, where it differs from the monitor's.
-        ids: Key or index of ``[n]`` integer ids in the batch. Where the reference and a shifted distribution
-            both have ids and hold the same ones, the gap is measured on pairs, with narrower limits.
+        ids: Key or index of ``[n]`` integer or string ids in the batch, or a function ``batch -> [n]``, also written
+            ``"package.module:name"``. Where the reference and a shifted distribution both have ids and hold the same
+            ones, the gap is measured on pairs, with narrower limits.
         where: Which of the items: a mapping from keys of the batch to labels that they must have; ``"conflict"``, those
             on which base and a proxy prescribe different choices; or a function ``batch -> [n]`` bool. Distributions of
-            the same source share one forward pass per item.
+            the same source share one forward pass per item. What is left out is not scored.
         batch_size: Batch size for a Dataset; a DataLoader has its own.
         data_regime: ``"reused"``: the same held-out items at every look. ``"fresh"``: new items at every look, drawn
             from random streams that advance. ``"adaptive"``: values measured on them may change the training, or chose
@@ -60,17 +61,17 @@ class LoaderDistribution(Distribution):
         *,
         forward: Forward | None = None,
         inputs: Inputs | None = None,
-        ids: str | int | None = None,
+        ids: Target | None = None,
         where: Where | None = None,
         batch_size: int = 256,
         data_regime: str = "auto",
     ) -> None:
         if batch_size < 1:
-            raise ConfigurationError(f"batch_size must be at least 1, not {batch_size}.")
-        self.source: ItemsSpec = imported_early(source, f"distribution {source!r}")
+            raise ConfigurationError(f"batch_size must be at least 1, not {shown(batch_size)}.")
+        self.source: ItemsSpec = imported_early(source, f"distribution {shown(source)}")
         self.forward = function_of(forward, "forward")
         self.inputs = inputs
-        self.ids = ids
+        self.ids = None if ids is None else key_of(ids, "ids")
         self.where = _checked_where(where)
         self.batch_size = batch_size
         self.data_regime = checked_regime(data_regime)
@@ -117,7 +118,7 @@ class LoaderDistribution(Distribution):
         if isinstance(found, (DataLoader, Dataset)):
             return found
         raise ConfigurationError(
-            f"{self.source!r} gives {type(found).__name__}: a distribution is a DataLoader, a Dataset, a function "
+            f"{shown(self.source)} gives {type(found).__name__}: a distribution is a DataLoader, a Dataset, a function "
             "without arguments that returns either, or a name like 'val' or 'datamodule.recolored_dataloader'."
         )
 
@@ -125,11 +126,11 @@ class LoaderDistribution(Distribution):
 def _checked_where(where: Where | None) -> Where | None:
     if is_path(where):
         where = function_of(where, "where")
-    if where is None or where == CONFLICT or callable(where):
+    if where is None or callable(where) or (isinstance(where, str) and where == CONFLICT):
         return where
     if isinstance(where, Mapping) and where:
         return dict(where)
     raise ConfigurationError(
         f"where must be {CONFLICT!r}, a mapping from keys of the batch to labels, or a function batch -> [n] bool, not "
-        f"{where!r}."
+        f"{shown(where)}."
     )

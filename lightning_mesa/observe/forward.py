@@ -1,8 +1,7 @@
 """One forward pass per item: from batches to Behavior."""
 
 import math
-import re
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -13,15 +12,24 @@ from torch import Tensor
 
 from lightning_mesa.errors import ConfigurationError
 from lightning_mesa.objectives.hypotheses import Hypotheses
-from lightning_mesa.objectives.objective import Objective, pick, within_bounds
+from lightning_mesa.objectives.objective import Objective, asked, pick, tensor_of, within_bounds
 from lightning_mesa.observe.context import LookContext, Outputs, Reading
 from lightning_mesa.observe.features import MAX_ITEMS, compared, linear_inputs
 from lightning_mesa.observe.loaders import ItemLoader
-from lightning_mesa.observe.parts import Where, chosen, labels_of, part_of
+from lightning_mesa.observe.parts import (
+    CONFLICT,
+    Where,
+    asked_of,
+    check_groups,
+    cut,
+    groups_of,
+    ids_of,
+    in_conflict,
+    masked,
+    part_of,
+    scored,
+)
 from lightning_mesa.records import Behavior
-
-MAX_GROUPS = 64
-"""More distinct values than this in a batch mean that the key is no group label."""
 
 
 def observe(
@@ -37,7 +45,7 @@ def observe(
         loader: The items, from :func:`~lightning_mesa.observe.loaders.item_loader`.
 
     Yields:
-        The behavior on each batch and part.
+        The behavior on each batch and part; what no part holds, or an objective ignores, is not scored.
 
     Raises:
         ConfigurationError: If a batch, the model's outputs or a score is not as the objectives need it.
@@ -46,7 +54,7 @@ def observe(
     untrained, reader = context.untrained, context.reader
     precision, strategy = context.trainer.precision_plugin, context.trainer.strategy
     to_compare = 0 if untrained is None else len(range(loader.rank, MAX_ITEMS, loader.world_size))
-    seen = 0
+    seen, groups = 0, {name: set[str]() for name in parts}
     try:
         for i, cpu_batch in enumerate(loader):
             batch = strategy.batch_to_device(precision.convert_input(cpu_batch))
@@ -57,25 +65,35 @@ def observe(
                 given = {} if reader is None else stack.enter_context(reader.reading(pl_module))
                 raw = call(pl_module)
             outputs = choices(raw, batch, reading.outputs)
-            behavior = behave("", batch, outputs, hypotheses, reading, loader.numbers(i, seen, len(outputs)))
-            seen += behavior.n
+            n = len(outputs)
+            wheres = {name: asked_of(where, batch, n) for name, where in parts.items()}
+            keep = scored(wheres.values(), batch, hypotheses, n)
+            behavior = behave("", batch, outputs, hypotheses, reading, loader.numbers(i, seen, n), keep)
+            seen += n
             if untrained is not None and to_compare and hypotheses.base.name in behavior.prescribed:
                 with precision.forward_context():
                     features = compared(untrained, read, outputs, call, to_compare)
-                behavior = replace(behavior, features=features)
-                to_compare = 0 if isinstance(features, str) else max(0, to_compare - behavior.n)
+                behavior = replace(behavior, features=masked(features, keep))
+                to_compare = 0 if isinstance(features, str) else max(0, to_compare - n)
             if reader is not None:
                 with precision.forward_context():
-                    behavior = replace(behavior, activations=reader.activations(given, call))
-            if reading.cue is not None:
-                cued_batch = reading.cue(batch)
+                    behavior = replace(behavior, activations=masked(reader.activations(given, call), keep))
+            if reading.cue is not None and behavior.n:
+                cued_batch = asked(reading.cue, "cue=", batch)
                 with precision.forward_context():
                     raw = call_model(pl_module, cued_batch, reading)
-                cued = choices(raw, cued_batch, reading.outputs)
-                score = _checked(hypotheses.base, hypotheses.base.score(batch, cued), behavior.n).double()
-                behavior = replace(behavior, cued=score.masked_fill(_unknown(cued), torch.nan))
+                of_batch, cued, rest = cut(batch, choices(raw, cued_batch, reading.outputs), keep)
+                score = _score(hypotheses.base, of_batch, cued).double().masked_fill(_unknown(cued), torch.nan)
+                behavior = replace(behavior, cued=masked(score, rest))
             for name, where in parts.items():
-                yield part_of(behavior, name, None if where is None else chosen(where, batch, behavior, hypotheses))
+                if where == CONFLICT and behavior.n:
+                    mask = in_conflict(behavior, hypotheses)
+                else:
+                    mask = masked(wheres[name], keep)
+                part = part_of(behavior, name, mask)
+                groups[name] |= part.groups.keys()
+                check_groups(reading.groups, groups[name], name)
+                yield part
     except ConfigurationError as error:
         raise ConfigurationError(f"distribution {' and '.join(map(repr, parts))}: {error}") from error
 
@@ -117,17 +135,17 @@ def choices(raw: Any, batch: Any, extract: Outputs | None) -> Tensor:
     """Take the choices out of what the model returned.
 
     Returns:
-        ``[n, A]`` (or ``[n, ...]`` where choices are not discrete), at least single precision.
+        ``[n, A]`` (or ``[n, ...]`` where choices are not discrete), at least single precision; integers and bool, which
+        are class ids and no numbers of choices, as they are.
 
     Raises:
         ConfigurationError: If they cannot be found.
     """
     if extract is not None:
-        found: Any = extract(raw, batch)
-    elif isinstance(raw, Mapping):
-        found = raw.get("logits")
+        found: Any = asked(extract, "outputs=", raw, batch)
     else:
-        found = raw if isinstance(raw, Tensor) else getattr(raw, "logits", None)
+        found = raw.get("logits") if isinstance(raw, Mapping) else getattr(raw, "logits", raw)
+    found = tensor_of(found)
     if not isinstance(found, Tensor) or found.ndim == 0:
         raise ConfigurationError(
             f"the model returned {_shape(raw)}, which is no tensor with one row per item and has no 'logits': "
@@ -137,49 +155,67 @@ def choices(raw: Any, batch: Any, extract: Outputs | None) -> Tensor:
 
 
 def behave(
-    name: str, batch: Any, outputs: Tensor, hypotheses: Hypotheses, reading: Reading, items: Tensor | None = None
+    name: str,
+    batch: Any,
+    outputs: Tensor,
+    hypotheses: Hypotheses,
+    reading: Reading,
+    items: Tensor | None = None,
+    keep: Tensor | None = None,
 ) -> Behavior:
-    """Score one batch of outputs by every listed objective.
+    """Score one batch of outputs by every listed objective; items that an objective ignores are left out.
 
     Args:
         name: Name of the distribution.
         batch: The batch, on the outputs' device.
-        outputs: ``[n, A]`` or ``[n, ...]``.
+        outputs: ``[n, A]`` or ``[n, ...]``; integers and bool are taken for class ids.
         hypotheses: The listed objectives.
         reading: Names the groups and ids.
         items: ``[n]`` the items' numbers, where this is not the only batch.
+        keep: ``[n]`` bool, which items there are, where some are left out before they are scored; on the CPU.
 
     Raises:
         ConfigurationError: If a score, target or group label has the wrong shape or range.
     """
+    items = torch.arange(len(outputs)) if items is None else items
+    keep = scored([keep], batch, hypotheses, len(outputs))
+    if keep is not None and not keep.any():
+        return Behavior(name, 0, items[keep], {}, frozenset(), {}, {}, None, {}, None)
+    batch, outputs, rest = cut(batch, outputs, keep)
+    behavior = _behavior(name, batch, outputs, hypotheses, reading, items if rest is not None else masked(items, keep))
+    return part_of(behavior, name, rest)
+
+
+def _behavior(
+    name: str, batch: Any, outputs: Tensor, hypotheses: Hypotheses, reading: Reading, items: Tensor
+) -> Behavior:
     n = len(outputs)
-    discrete = outputs.ndim == 2
+    discrete = outputs.ndim == 2 and outputs.shape[1] > 1 and outputs.is_floating_point()
     scores: dict[str, Tensor] = {}
     prescribed: dict[str, Tensor] = {}
     uniform: dict[str, Tensor] = {}
     binary: set[str] = set()
     for objective in hypotheses.scored:
-        score = _checked(objective, objective.score(batch, outputs), n)
+        score = _score(objective, batch, outputs)
         scores[objective.name] = score.double()
-        prescription = objective.prescribes(batch, outputs.shape[1]) if discrete else None
+        what = f"objective {objective.name!r}"
+        prescription = asked(objective.prescribes, what, batch, outputs.shape[1]) if discrete else None
         if prescription is not None:
             prescribed[objective.name] = _fits(objective, prescription, outputs).cpu()
         if score.dtype == torch.bool:
             binary.add(objective.name)
         if objective.chance is None and (prescription is None or score.dtype != torch.bool):
-            uniform[objective.name] = _checked(objective, objective.score(batch, torch.zeros_like(outputs)), n).double()
+            uniform[objective.name] = _score(objective, batch, torch.zeros_like(outputs)).double()
     chosen = outputs.argmax(1).cpu() if discrete else None
     unknown = _unknown(outputs)
     if unknown.any():
         scores = {objective: score.masked_fill(unknown, torch.nan) for objective, score in scores.items()}
         chosen = None if chosen is None else chosen.masked_fill(unknown, -1)
-    ids = None if reading.ids is None else labels_of(batch, reading.ids, n, "ids").long()
+    ids = None if reading.ids is None else ids_of(batch, reading.ids, n)
     groups: dict[str, Tensor] = {}
-    for key in reading.groups:
-        for label, mask in _group_masks(batch, key, n):
+    for key_name, key in reading.groups.items():
+        for label, mask in groups_of(batch, key_name, key, n):
             groups[label] = groups[label] | mask if label in groups else mask  # labels may become the same name
-    extremity = _extremity(outputs, discrete).masked_fill(unknown, torch.nan)
-    items = torch.arange(n) if items is None else items
     return Behavior(
         name,
         n,
@@ -191,7 +227,7 @@ def behave(
         chosen,
         groups,
         ids,
-        extremity,
+        _extremity(outputs, discrete).masked_fill(unknown, torch.nan) if outputs.is_floating_point() else None,
         log_probabilities=log_probabilities(outputs).cpu() if prescribed else None,
     )
 
@@ -223,20 +259,29 @@ def _unknown(outputs: Tensor) -> Tensor:
     return outputs.reshape(len(outputs), math.prod(outputs.shape[1:])).isnan().any(1).cpu()
 
 
-def _checked(objective: Objective, score: object, n: int) -> Tensor:
-    """The score on the CPU, or what is wrong with it."""
-    what = f"objective {objective.name!r}"
+def _score(objective: Objective, batch: Any, outputs: Tensor) -> Tensor:
+    """``[n]`` the scores on the CPU, or what is wrong with them."""
+    n, what = len(outputs), f"objective {objective.name!r}"
+    score = tensor_of(asked(objective.score, what, batch, outputs))
     if not isinstance(score, (Tensor, float, int)):
         raise ConfigurationError(
-            f"{what} gave {type(score).__name__}: it must give a tensor, one score per item, [{n}]."
+            f"{what} gave {type(score).__name__}: it must give a tensor or an array, one score per item, [{n}]."
         )
     if not isinstance(score, Tensor) or score.ndim == 0:
         raise ConfigurationError(
-            f"{what} gave one number for the whole batch, {score!r}: it must give one score per item, "
-            f"[{n}]. For a loss from torch that means reduction='none'."
+            f"{what} gave one number for the whole batch: it must give one score per item, [{n}]. For a loss from "
+            "torch that means reduction='none'."
         )
     if list(score.shape) != [n]:
-        raise ConfigurationError(f"{what} gave scores of shape {list(score.shape)} for {n} items: it must be [{n}].")
+        if score.ndim == 2 and list(score.shape) == [n, n]:
+            remedy = "Where [n, 1] meets [n], it is spread over all pairs: take outputs[:, 0], or labels[:, 0]."
+        elif score.ndim == 2 and score.shape[1] == 1:
+            remedy = "Give scores[:, 0]."
+        else:
+            remedy = "Give one for the whole item, such as the mean of its own, scores.flatten(1).mean(1)."
+        raise ConfigurationError(
+            f"{what} gave scores of shape {list(score.shape)} for {n} items: it must be [{n}]. {remedy}"
+        )
     score = score.detach().cpu()
     if score.dtype == torch.bool or n == 0:
         return score
@@ -250,21 +295,6 @@ def _fits(objective: Objective, prescription: Tensor, outputs: Tensor) -> Tensor
             f"where the outputs are {list(outputs.shape)}: it must be bool, one row per item, one column per choice."
         )
     return prescription
-
-
-def _group_masks(batch: Any, key: str | int, n: int) -> Iterator[tuple[str, Tensor]]:
-    labels = labels_of(batch, key, n, f"group {key!r}")
-    values = torch.unique(labels)
-    if labels.is_floating_point() or len(values) > MAX_GROUPS:
-        raise ConfigurationError(
-            f"group {key!r}: {len(values)} different values of type {labels.dtype} in one batch; groups need "
-            f"integer, bool or string labels with at most {MAX_GROUPS} values."
-        )
-    names = pick(batch, key, f"group {key!r}")
-    for value in values:
-        mask = labels == value
-        label = value.item() if isinstance(names, Tensor) else names[int(mask.nonzero()[0])]
-        yield re.sub(r"[^\w.-]", "_", f"{key}.{label}"), mask
 
 
 def _shape(value: Any) -> str:
