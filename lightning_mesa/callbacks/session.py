@@ -19,7 +19,7 @@ from lightning_mesa.errors import ConfigurationError, shown
 from lightning_mesa.observe.context import LookContext
 from lightning_mesa.observe.generators import generators
 from lightning_mesa.observe.isolation import no_trace, random_streams
-from lightning_mesa.observe.parts import check_groups
+from lightning_mesa.observe.labels import check_groups
 from lightning_mesa.observe.weights import ScoredWeights
 from lightning_mesa.probes.probe import Probe
 from lightning_mesa.records import Behavior

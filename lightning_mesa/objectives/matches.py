@@ -98,24 +98,24 @@ class Matches(Objective):
             return
         if not outputs.is_floating_point():
             remedy = (
-                f"{outputs.dtype} are choices already. Give the logits, or pass outputs=lambda ids, batch: "
-                "torch.nn.functional.one_hot(ids, A).float(), with A classes."
+                f"Those of type {outputs.dtype} are choices already: give the logits, or pass outputs=lambda ids, batch: "
+                "torch.nn.functional.one_hot(ids.long(), A).float(), with A classes."
             )
         elif outputs.ndim <= 2:
             one = "torch.cat([torch.zeros_like(o), o], 1)"
             one = one if outputs.ndim == 2 else one.replace("cat", "stack")
             remedy = (
-                f"this is one number per item. If it is the logit of yes against no, pass outputs=lambda o, batch: "
-                f"{one}; a number to be predicted is scored by ScoreFunction or NegativeLoss."
+                f"If this number is the logit of yes against no, pass outputs=lambda o, batch: {one}; a number to be "
+                "predicted is scored by ScoreFunction or NegativeLoss."
             )
         else:
             remedy = (
-                f"if an item has many choices (tokens, pixels), {_AS_A_WHOLE}. If one of them counts, pass outputs=, a "
+                f"If an item has many choices (tokens, pixels), {_AS_A_WHOLE}. If one of them counts, pass outputs=, a "
                 "function (outputs, batch) -> [n, A]."
             )
         raise ConfigurationError(
             f"objective {self.name!r}: the outputs have shape {list(outputs.shape)}; they must be [n, A], one row per "
-            f"item and one column per choice: {remedy}"
+            f"item and one column per choice. {remedy}"
         )
 
     def _targets(self, batch: Any) -> Tensor:

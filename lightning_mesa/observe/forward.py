@@ -15,20 +15,10 @@ from lightning_mesa.objectives.hypotheses import Hypotheses
 from lightning_mesa.objectives.objective import Objective, asked, pick, tensor_of, within_bounds
 from lightning_mesa.observe.context import LookContext, Outputs, Reading
 from lightning_mesa.observe.features import MAX_ITEMS, compared, linear_inputs
+from lightning_mesa.observe.labels import check_groups, groups_of, ids_of
 from lightning_mesa.observe.loaders import ItemLoader
-from lightning_mesa.observe.parts import (
-    CONFLICT,
-    Where,
-    asked_of,
-    check_groups,
-    cut,
-    groups_of,
-    ids_of,
-    in_conflict,
-    masked,
-    part_of,
-    scored,
-)
+from lightning_mesa.observe.parts import CONFLICT, Where, asked_of, in_conflict, masked, part_of, scored
+from lightning_mesa.observe.rows import cut
 from lightning_mesa.records import Behavior
 
 
@@ -262,7 +252,8 @@ def _unknown(outputs: Tensor) -> Tensor:
 def _score(objective: Objective, batch: Any, outputs: Tensor) -> Tensor:
     """``[n]`` the scores on the CPU, or what is wrong with them."""
     n, what = len(outputs), f"objective {objective.name!r}"
-    score = tensor_of(asked(objective.score, what, batch, outputs))
+    given = f"{what}, given outputs of shape {list(outputs.shape)} and type {outputs.dtype},"
+    score = tensor_of(asked(objective.score, given, batch, outputs))
     if not isinstance(score, (Tensor, float, int)):
         raise ConfigurationError(
             f"{what} gave {type(score).__name__}: it must give a tensor or an array, one score per item, [{n}]."

@@ -102,13 +102,13 @@ class ComputeGain(Probe):
             held = getattr(*_owner(model.module, self.steps), None)
             if isinstance(held, bool) or not isinstance(held, int):
                 raise ConfigurationError(
-                    f"{of}: steps={shown(self.steps)} must name an attribute of {type(model.module).__name__} that holds "
+                    f"{of}: steps={self.steps!r} must name an attribute of {type(model.module).__name__} that holds "
                     f"a whole number, and it holds {shown(held)}."
                 )
         elif not callable(puzzles.batch):
             raise ConfigurationError(
-                f"{of}: with steps={shown(self.steps)} the puzzles' batch must be a function of the number of steps that "
-                "come first."
+                f"{of}: with steps={shown(self.steps)} the puzzles' batch must be a function of the number of steps "
+                "that come first."
             )
         return f"3 forward passes over {len(first)} puzzles"
 

@@ -100,7 +100,7 @@ def test_matches_refuses_targets_that_are_not_one_choice_per_item(target, messag
 
 @pytest.mark.parametrize("outputs", [OUTPUTS[:, 0], OUTPUTS[:, :, None]])
 def test_matches_refuses_outputs_that_are_not_choices(outputs):
-    with pytest.raises(ConfigurationError, match=r"they must be \[n, A\].*Pass outputs="):
+    with pytest.raises(ConfigurationError, match=r"they must be \[n, A\].*pass outputs="):
         Matches("y").score(BATCH, outputs)
 
 
