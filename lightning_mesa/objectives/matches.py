@@ -98,8 +98,8 @@ class Matches(Objective):
             return
         if not outputs.is_floating_point():
             remedy = (
-                f"Those of type {outputs.dtype} are choices already: give the logits, or pass outputs=lambda ids, batch: "
-                "torch.nn.functional.one_hot(ids.long(), A).float(), with A classes."
+                f"Those of type {outputs.dtype} are choices already: give the logits, or pass outputs=lambda ids, "
+                "batch: torch.nn.functional.one_hot(ids.long(), A).float(), with A classes."
             )
         elif outputs.ndim <= 2:
             one = "torch.cat([torch.zeros_like(o), o], 1)"

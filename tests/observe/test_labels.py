@@ -36,7 +36,10 @@ def test_groups_are_found_by_key_or_function(key, label):
 
 REFUSED = {
     "all columns at once": ("meta", r"group 'g': labels have shape \[4, 2\] for 4 items.*pass a function"),
-    "numbers that are not whole": (lambda batch: batch["site"] / 2, "type torch.float32; groups need integers.*function"),
+    "numbers that are not whole": (
+        lambda batch: batch["site"] / 2,
+        "type torch.float32; groups need integers.*function",
+    ),
     "too few": (lambda batch: batch["word"][:3], r"labels have shape \[3\] for 4 items: it must be \[4\]"),
     "things": (lambda batch: [object()] * 4, r"group 'g': \[an object, .* holds no labels; they must be a tensor"),
     "a function that fails": (lambda batch: batch["nope"], "group 'g' failed with KeyError: nope"),
@@ -58,7 +61,7 @@ def test_ids_that_are_strings_are_the_same_in_every_batch():
 
 def test_ids_are_integers_or_strings():
     assert ids_of(BATCH, lambda batch: batch["meta"][:, 1], 4).tolist() == [0, 0, 1, 1]
-    with pytest.raises(ConfigurationError, match="ids must be integers or strings, and 'id' holds torch.float32"):
+    with pytest.raises(ConfigurationError, match=r"ids must be integers or strings, and 'id' holds torch.float32"):
         ids_of({"id": torch.tensor([0.2, 0.7])}, "id", 2)
 
 

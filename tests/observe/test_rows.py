@@ -55,7 +55,9 @@ def test_a_batch_of_rows_is_cut_and_the_own_one_left(batch, x):
     assert torch.equal(x(batch), X)  # the user's own is as it was
 
 
-@pytest.mark.parametrize("words", [list("abcde"), tuple("abcde"), [{"box": i} for i in "abcde"], [[1], [], [2], [3], []]])
+@pytest.mark.parametrize(
+    "words", [list("abcde"), tuple("abcde"), [{"box": i} for i in "abcde"], [[1], [], [2], [3], []]]
+)
 def test_lists_with_one_thing_for_each_item_are_cut(words):
     of_batch, _, _ = cut({"x": X, "of": words}, X, KEEP)
     assert list(of_batch["of"]) == [words[i] for i in (0, 2, 3)]
