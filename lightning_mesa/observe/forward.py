@@ -17,7 +17,7 @@ from lightning_mesa.observe.context import LookContext, Outputs, Reading
 from lightning_mesa.observe.features import MAX_ITEMS, compared, linear_inputs
 from lightning_mesa.observe.labels import check_groups, groups_of, ids_of
 from lightning_mesa.observe.loaders import ItemLoader
-from lightning_mesa.observe.parts import CONFLICT, Where, asked_of, in_conflict, masked, part_of, scored
+from lightning_mesa.observe.parts import CONFLICT, Where, asked_of, in_conflict, masked, part_of, to_score
 from lightning_mesa.observe.rows import cut
 from lightning_mesa.records import Behavior
 
@@ -57,7 +57,7 @@ def observe(
             outputs = choices(raw, batch, reading.outputs)
             n = len(outputs)
             wheres = {name: asked_of(where, batch, n) for name, where in parts.items()}
-            keep = scored(wheres.values(), batch, hypotheses, n)
+            keep = to_score(wheres.values(), batch, hypotheses, n)
             behavior = behave("", batch, outputs, hypotheses, reading, loader.numbers(i, seen, n), keep)
             seen += n
             if untrained is not None and to_compare and hypotheses.base.name in behavior.prescribed:
@@ -168,7 +168,7 @@ def behave(
         ConfigurationError: If a score, target or group label has the wrong shape or range.
     """
     items = torch.arange(len(outputs)) if items is None else items
-    keep = scored([keep], batch, hypotheses, len(outputs))
+    keep = to_score([keep], batch, hypotheses, len(outputs))
     if keep is not None and not keep.any():
         return Behavior(name, 0, items[keep], {}, frozenset(), {}, {}, None, {}, None)
     batch, outputs, rest = cut(batch, outputs, keep)

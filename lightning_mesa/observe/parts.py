@@ -60,7 +60,7 @@ def in_conflict(behavior: Behavior, hypotheses: Hypotheses) -> Tensor:
     return torch.stack([conflicting(by_base, by_proxy) for by_proxy in by_proxies]).any(0)
 
 
-def scored(wheres: Iterable[Tensor | None], batch: Any, hypotheses: Hypotheses, n: int) -> Tensor | None:
+def to_score(wheres: Iterable[Tensor | None], batch: Any, hypotheses: Hypotheses, n: int) -> Tensor | None:
     """``[n]`` bool: the items to score, in some part and ignored by no objective; None for all.
 
     Args:
