@@ -11,7 +11,8 @@ from lightning_mesa.observe.subject import Subject
 
 Outputs: TypeAlias = Callable[[Any, Any], Any]
 Inputs: TypeAlias = str | int | Sequence[str]
-Groups: TypeAlias = Target | Sequence[Target] | Mapping[str, Target]
+# A function last: a command line would take a list for one, and could not write it down.
+Groups: TypeAlias = str | int | Sequence[Target] | Mapping[str, Target] | Callable[[Any], Any]
 
 
 @dataclass(frozen=True)

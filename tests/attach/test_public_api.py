@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from jsonargparse import ArgumentParser
 
 from lightning_mesa import ByPValue, ConfigurationError, Matches, MesaMonitor
 from lightning_mesa.attach.config import build
@@ -121,6 +122,31 @@ def test_arguments_without_names_are_given_as_a_list(tmp_path):
     file.write_text(yaml.safe_dump({"class_path": "lightning_mesa.AllOf", "init_args": {"parts": parts}}))
     (null,) = build(file, object, [])
     assert null.p_value() == 0.5
+
+
+@pytest.mark.parametrize(
+    "groups",
+    [
+        "site",
+        2,
+        ["site", 2],
+        "importable.data:digit",
+        ["importable.data:digit"],
+        {"s": "importable.data:digit", "t": 2},
+    ],
+    ids=str,
+)
+def test_keys_and_functions_survive_a_command_line(groups):
+    """What it writes down is what it was given, and gives the same again."""
+    parser = ArgumentParser()
+    parser.add_class_arguments(MesaMonitor, "mesa")
+    make = getattr(parser, "instantiate", None) or parser.instantiate_classes
+    given = {"mesa": {"base": BASE, "shifted": "val/1", "groups": groups}}
+    parsed = parser.parse_object(given)
+    written = yaml.safe_load(parser.dump(parsed))
+    assert written["mesa"]["groups"] == groups
+    first, again = (make(config).mesa for config in (parsed, parser.parse_object(written)))
+    assert first.reading.groups == again.reading.groups
 
 
 # --- what a message says of a value -------------------------------------------------------------------------------
