@@ -51,10 +51,10 @@ def _rows(value: Any, keep: Tensor, top: bool = False) -> Any:
         if not any(_has_rows(held, n) for held in value):  # else it may be n fields, or n items
             return type(value)(held for held, kept in zip(value, keep.tolist(), strict=True) if kept)
     elif is_dataclass(value) and not isinstance(value, type):
-        some = copy.copy(value)
+        record = copy.copy(value)
         for of in fields(value):
-            object.__setattr__(some, of.name, _rows(getattr(value, of.name), keep))
-        return some
+            object.__setattr__(record, of.name, _rows(getattr(value, of.name), keep))  # it may be frozen
+        return record
     raise _NoRowsError
 
 

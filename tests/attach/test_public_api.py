@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from jsonargparse import ArgumentParser
 
 from lightning_mesa import ByPValue, ConfigurationError, Matches, MesaMonitor
 from lightning_mesa.attach.config import build
@@ -138,7 +137,7 @@ def test_arguments_without_names_are_given_as_a_list(tmp_path):
 )
 def test_keys_and_functions_survive_a_command_line(groups):
     """What it writes down is what it was given, and gives the same again."""
-    parser = ArgumentParser()
+    parser = pytest.importorskip("jsonargparse").ArgumentParser()
     parser.add_class_arguments(MesaMonitor, "mesa")
     make = getattr(parser, "instantiate", None) or parser.instantiate_classes
     given = {"mesa": {"base": BASE, "shifted": "val/1", "groups": groups}}
