@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 TESTS := $(BIN)/python -m pytest -n auto --dist worksteal
 READY := $(VENV)/ready-with-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 
-.PHONY: demo maze test test-all coverage test-matrix lint bench clean
+.PHONY: demo maze test test-all coverage dist test-matrix lint recipes bench clean
 
 demo: $(READY)
 	$(BIN)/python examples/colored_digits.py confounded --out runs/demo
@@ -15,28 +15,38 @@ maze: $(READY)
 	$(BIN)/python examples/red_doors.py varied --out runs/maze
 
 # A worker on each core is enough.
-test test-all coverage: export OMP_NUM_THREADS := 1
+test test-all coverage dist: export OMP_NUM_THREADS := 1
 
 # What a change can break.
 test: lint
 	$(TESTS) -m "not slow"
 
-# The same, and what takes long: trained examples, every process group, kills, the whole matrix of configurations.
-test-all: lint
+# The same, and what takes long: trained examples, every process group, kills, the whole matrix of configurations; and
+# what is shipped.
+test-all: lint dist
 	$(TESTS)
 
 # Slower than the tests alone.
 coverage: $(READY)
 	$(TESTS) --cov --cov-report=term:skip-covered
 
+# Builds into dist/, and tries each of the two in an empty environment.
+dist: $(READY)
+	$(BIN)/python -m nox --session installed
+
 test-matrix: $(READY)
-	$(BIN)/python -m nox
+	$(BIN)/python -m nox --session tests
 
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# What the package ships of callbacks/.
+recipes:
+	rm -f lightning_mesa/conf/callbacks/*
+	cp callbacks/*.yaml lightning_mesa/conf/callbacks/
 
 bench: export PYTHONPATH = examples:tests:benchmarks
 bench: $(READY)
@@ -76,4 +86,4 @@ $(READY):
 	touch $@
 
 clean:
-	rm -rf $(VENV) .nox runs lightning_logs .pytest_cache .mypy_cache .ruff_cache .coverage
+	rm -rf $(VENV) .nox dist runs lightning_logs .pytest_cache .mypy_cache .ruff_cache .coverage

@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[1]
 COPIED = ("lightning_mesa", "tests", "examples", "benchmarks", "docs", "pyproject.toml")
 CONFORMANCE, TESTED, INTERNALS = "test_conformance.py", "checks/test_what_is_tested.py", "checks/test_internals.py"
 LEAKS, NEUTRAL, ISOLATION = "callbacks/test_leaks.py", "callbacks/test_neutrality.py", "observe/test_isolation.py"
+STATE, TRACES = "observe/test_state.py", "observe/test_traces.py"
 
 
 @dataclass(frozen=True)
@@ -191,6 +192,35 @@ PROTECTIONS = [
         "generators(module),\n",
         [NEUTRAL],
     ),
+    Mutation(
+        "observe/isolation.py",
+        "            attributes(module, thorough=traces.comparing, tell=traces.tell),\n",
+        "",
+        [ISOLATION, LEAKS],
+    ),
+    Mutation("observe/isolation.py", "            traces.compared(trainer, module),\n", "", [TRACES]),
+    Mutation("observe/held.py", "yield from _globals_of(item.__code__, item.__globals__)", "pass", [ISOLATION]),
+    Mutation("observe/held.py", "yield from _globals_of(constant, known)", "pass", [ISOLATION]),
+    Mutation("observe/state.py", "tensor.data.copy_(value)", "pass", [STATE]),
+    Mutation("observe/state.py", "tensor.data.copy_(value)", "tensor.copy_(value)", [STATE]),
+    Mutation("observe/state.py", "tensor.resize_(value.shape)", "return", [STATE]),
+    Mutation("observe/state.py", 'partial(sys.modules["numpy"].copyto, item, item.copy())', "(lambda: None)", [STATE]),
+    Mutation("observe/state.py", "        kind.update(held, before)\n", "        pass\n", [STATE]),
+    Mutation("observe/state.py", "OrderedDict if isinstance(held, OrderedDict) else dict", "dict", [STATE]),
+    Mutation("observe/state.py", "list.__setitem__(held, slice(None), before)", "pass", [STATE]),
+    Mutation("observe/state.py", "        deque.extend(held, before)\n", "        pass\n", [STATE]),
+    Mutation("observe/state.py", "        set.update(held, before)\n", "        pass\n", [STATE]),
+    Mutation("observe/state.py", "            object.__setattr__(item, name, value)\n", "            pass\n", [STATE]),
+    Mutation("observe/state.py", 'held.append(("._buffers", item._buffers))', "pass", [STATE]),
+    Mutation("observe/state.py", "return thorough or _bytes", "return _bytes", [STATE]),
+    Mutation("observe/state.py", "or _version(tensor) > 0", "", [STATE]),
+    Mutation("observe/state.py", 'lost |= {words(path): "written', 'lost or {words(path): "written', [STATE, TRACES]),
+    Mutation("observe/traces.py", "        if digest != _digest(item):", "        if False:", [TRACES]),
+    Mutation(
+        "observe/traces.py", "            found += [(path, key) for key in replaced]", "            pass", [TRACES]
+    ),
+    Mutation("observe/traces.py", "self._named |= lost.keys()", "pass", [TRACES]),
+    Mutation("callbacks/session.py", "self._traces.comparing = False", "pass", [TRACES]),
     Mutation(
         "observe/generators.py",
         "            _set_state(generator, state)\n",

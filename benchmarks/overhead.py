@@ -24,16 +24,17 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
+from four_models import BLOCKS, CLASSES, MODELS, Items, Model
 from lightning_mesa import Matches, MesaMonitor
+from lightning_mesa.callbacks.run import Run
 from lightning_mesa.probes import ConsequenceSensitivity, Decodability, Pairs, Probe, Retargeting
 from lightning_mesa.probes import Patches as Patched
-from looks import ResNet18
 
-CLASSES, EPOCH, BATCH, HELD_OUT = 10, 500, 32, 256
+EPOCH, BATCH, HELD_OUT = 500, 32, 256
 EVERY = (1, 4, 16, 64, 256)
 HOOKS = (
     "on_train_start",
@@ -45,103 +46,16 @@ HOOKS = (
 )
 
 
-class Items(Dataset):
-    """Items of a model's input, with a label and four other things to prescribe, and two keys of groups."""
-
-    def __init__(self, n: int, make: Callable[[Tensor], Tensor], seed: int) -> None:
-        draw = torch.Generator().manual_seed(seed)
-        self.targets = torch.randint(CLASSES, (n, 5), generator=draw)
-        self.x = make(self.targets[:, 0])
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-    def __getitem__(self, i: int) -> dict[str, Tensor]:
-        return {"x": self.x[i], "group": self.targets[i, 3] % 3, "kind": self.targets[i, 4] % 2} | {
-            f"t{j}": self.targets[i, j] for j in range(5)
-        }
+# How many validations there are in a run, watched in the usual way and with everything: the first two looks and the
+# last one are not left out, and have to fit into the budget.
+VALIDATIONS = dict(zip(MODELS, ((100, 100), (3, 5), (3, 9), (3, 9)), strict=True))
 
 
-class Model(pl.LightningModule):
-    def __init__(self, net: nn.Module, device: str) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.net(x)
-
-    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        return F.cross_entropy(self(batch["x"]), batch["t0"])
-
-    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        self.log("val/loss", F.cross_entropy(self(batch["x"]), batch["t0"]))
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.SGD(self.parameters(), lr=1e-4)
-
-
-class Encoder(nn.Module):
-    """A transformer over tokens or patches; the answer is read from the mean or the last place."""
-
-    def __init__(self, embed: nn.Module, places: int, width: int, layers: int, causal: bool) -> None:
-        super().__init__()
-        self.embed, self.causal = embed, causal
-        self.places = nn.Parameter(torch.randn(places, width) * 0.02)
-        layer = nn.TransformerEncoderLayer(width, 4, 4 * width, 0.0, batch_first=True)
-        self.body = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
-        self.head = nn.Linear(width, CLASSES)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.embed(x) + self.places
-        mask = nn.Transformer.generate_square_subsequent_mask(x.shape[1], device=x.device) if self.causal else None
-        x = self.body(x, mask, is_causal=self.causal)
-        return self.head(x[:, -1] if self.causal else x.mean(1))
-
-
-class Patches(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.cut = nn.Conv2d(3, width, 8, 8)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.cut(x).flatten(2).transpose(1, 2)
-
-
-def images(size: int) -> Callable[[Tensor], Tensor]:
-    return lambda labels: torch.randn(len(labels), 3, size, size)
-
-
-# What builds the network and its inputs, and how many validations there are in a run, watched in the usual way and with
-# everything: the first two looks, the last one and the pictures are not left out, and have to fit into the budget.
-Validations = dict[str, int]
-MODELS: dict[str, tuple[Callable[[], nn.Module], Callable[[Tensor], Tensor], Validations]] = {
-    "MLP 256-512-512-10": (
-        lambda: nn.Sequential(
-            *[nn.Linear(256, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, CLASSES)]
-        ),
-        lambda labels: torch.randn(len(labels), 256),
-        {"usual": 100, "everything": 100},
-    ),
-    "ResNet-18, 32 x 32": (lambda: ResNet18().net, images(32), {"usual": 3, "everything": 5}),
-    "ViT, 4 layers of 96, 64 patches": (
-        lambda: Encoder(Patches(96), 64, 96, 4, causal=False),
-        images(64),
-        {"usual": 3, "everything": 9},
-    ),
-    "GPT, 3 layers of 96, 64 tokens": (
-        lambda: Encoder(nn.Embedding(512, 96), 64, 96, 3, causal=True),
-        lambda labels: torch.randint(512, (len(labels), 64)),
-        {"usual": 3, "everything": 9},
-    ),
-}
-
-
-# Which blocks are read, and a layer with positions that is patched.
-PROBED: dict[str, tuple[str, str | None, tuple[int, ...]]] = {
-    "MLP 256-512-512-10": ("net.*", None, ()),
-    "ResNet-18, 32 x 32": ("net.*", "net.0", (16, 16)),
-    "ViT, 4 layers of 96, 64 patches": ("net.body.layers.*", "net.embed", (64,)),
-    "GPT, 3 layers of 96, 64 tokens": ("net.body.layers.*", "net.embed", (64,)),
+# A layer with positions that is patched.
+PATCHED: dict[str, tuple[str, tuple[int, ...]]] = {
+    "ResNet-18, 32 x 32": ("net.0", (16, 16)),
+    "ViT, 4 layers of 96, 64 patches": ("net.embed", (64,)),
+    "GPT, 3 layers of 96, 64 tokens": ("net.embed", (64,)),
 }
 
 
@@ -161,12 +75,12 @@ def watch(name: str, kind: str, make: Callable[[Tensor], Tensor], **options: Any
 
 def probes(name: str, make: Callable[[Tensor], Tensor]) -> list[Probe]:
     """Every block is read; 128 pairs are run, and those of two objectives patched in a layer that has positions."""
-    n, (blocks, layer, places) = 128, PROBED[name]
+    n, (layer, places) = 128, PATCHED.get(name, (None, ()))
     label = torch.arange(n) % CLASSES
     before, after = ({"x": make(label)} for _ in range(2))
     old, new = (F.one_hot(one % CLASSES, CLASSES).bool() for one in (label, label + 1))
     found: list[Probe] = [
-        Decodability(blocks),
+        Decodability(BLOCKS[name]),
         ConsequenceSensitivity(Pairs(before, after, {"t0": old}, {"t0": new})),
     ]
     if layer is not None:
@@ -184,13 +98,13 @@ class Timed:
         self.seconds, self.looks = 0.0, 0
         for name in HOOKS:
             setattr(monitor, name, self._timed(getattr(monitor, name)))
-        look = monitor._look
+        look = Run.look
 
-        def counted(*args: Any, **options: Any) -> None:
-            self.looks += 1
-            look(*args, **options)
+        def counted(run: Run, *args: Any, **options: Any) -> None:
+            self.looks += run.monitor is monitor
+            look(run, *args, **options)
 
-        monitor._look = counted  # type: ignore[method-assign]
+        Run.look = counted  # type: ignore[method-assign]
 
     def _timed(self, hook: Callable[..., None]) -> Callable[..., None]:
         def timed(*args: Any, **options: Any) -> None:
@@ -203,9 +117,9 @@ class Timed:
 
 def fit(name: str, monitor: MesaMonitor | None, steps: int, epochs: int, loggers: int, device: str) -> float:
     """Train; returns the wall clock."""
-    build, make, _ = MODELS[name]
+    build, make = MODELS[name]
     torch.manual_seed(0)
-    model = Model(build(), device)
+    model = Model(build())
     train = DataLoader(Items(BATCH * 40, make, 0), BATCH)
     val = DataLoader(Items(HELD_OUT, make, 1), 64)
     with tempfile.TemporaryDirectory() as folder:
@@ -236,17 +150,16 @@ def by_schedule(name: str, kind: str, every: int, device: str, seconds: float) -
     monitor = watch(name, kind, make, every_n_steps=every, max_overhead=None)
     timed = Timed(monitor)
     wall = fit(name, monitor, steps, 1, 2 if kind == "everything" else 1, device)
-    return timed.seconds / (wall - timed.seconds), monitor._timetable.budget.overhead
+    return timed.seconds / (wall - timed.seconds), monitor.run.timetable.budget.overhead
 
 
 def by_default(name: str, kind: str, device: str) -> str:
     """A row of the second table."""
-    _, make, validations = MODELS[name]
-    epochs = validations[kind]
+    make, epochs = MODELS[name][1], VALIDATIONS[name][kind == "everything"]
     monitor = watch(name, kind, make)
     timed = Timed(monitor)
     wall = fit(name, monitor, EPOCH, epochs, 2 if kind == "everything" else 1, device)
-    measured, reported = timed.seconds / (wall - timed.seconds), monitor._timetable.budget.overhead
+    measured, reported = timed.seconds / (wall - timed.seconds), monitor.run.timetable.budget.overhead
     return (
         f"| {name} | {kind} | {epochs * EPOCH} | {timed.looks} | {1 + measured:.3f} | {1 + reported:.3f} "
         f"| {100 * abs(measured - reported):.2f} |"

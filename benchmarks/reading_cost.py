@@ -20,13 +20,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from four_models import Block
 from lightning_mesa.observe.reader import Reader
 from lightning_mesa.observe.subject import Subject
 from lightning_mesa.probes import Decodability
 from lightning_mesa.probes.logistic_decodability import LogisticDecodability
 from lightning_mesa.probes.probe import ReadingProbe
 from lightning_mesa.records import Behavior
-from looks import Block
 
 BATCH, CHOICES = 128, 10
 PROBES: dict[str, type[Decodability]] = {"ridge": Decodability, "logistic": LogisticDecodability}

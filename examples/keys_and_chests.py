@@ -110,7 +110,7 @@ def mesa_monitor(run: str, **options: Any) -> MesaMonitor:
         shifted={
             "many_keys": EnvDistribution(partial(KeysAndChests, *MANY_KEYS), episodes=200, num_envs=16, max_steps=STEPS)
         },
-        every_n_steps=10,
+        every_n_steps=10,  # training batches in which an optimizer has stepped, here rollouts
         max_overhead=None,  # the whole training takes minutes: look often, whatever that costs
         **options,
     )

@@ -174,7 +174,7 @@ def mesa_monitor(run: str, decisions: int = 400, **options: Any) -> MesaMonitor:
             ),
             "fog": EnvDistribution(partial(MAZES[run], fog=True), episodes=200, num_envs=16, max_steps=STEPS),
         },
-        every_n_steps=25,
+        every_n_steps=25,  # training batches in which an optimizer has stepped, here rollouts
         max_overhead=None,  # the whole training takes two minutes: look, whatever that costs
         **options,
     )

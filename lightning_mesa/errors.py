@@ -1,5 +1,6 @@
 """The one error and the one warning of this package, and how their messages say a value."""
 
+import re
 import reprlib
 
 
@@ -27,16 +28,15 @@ def shown(value: object) -> str:
 
 
 def said(error: BaseException) -> str:
-    """What an error says: its type and its text, of which only the beginning where it is not ours."""
+    """An error in one line; one that is not ours is cut where it would print a tensor or grow long."""
     if isinstance(error, ConfigurationError):
         return f"{type(error).__name__}: {error}"
-    parts = [part if isinstance(part, str) else shown(part) for part in error.args]
-    text = " ".join(" ".join(parts).split())
+    text = re.split(r"(?:tensor|array)\(", " ".join(str(error).split()))[0]
     text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return f"{type(error).__name__}: {text}".rstrip(": .")
 
 
-_LONGEST = 300
+_LONGEST = 200
 
 
 class _InWords(reprlib.Repr):

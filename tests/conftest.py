@@ -1,7 +1,10 @@
+import os
 import sys
 
 import pytest
 import torch
+
+os.environ.pop("COLUMNS", None)  # tables are as wide as the terminal says
 
 
 @pytest.hookimpl(tryfirst=True)

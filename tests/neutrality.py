@@ -3,6 +3,7 @@
 import random
 import tempfile
 import warnings
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
@@ -14,7 +15,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
+from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from accelerator import ACCELERATOR
@@ -45,6 +47,11 @@ class Configuration:
         owned: Kind of generator that all datasets share and draw from at each item.
         shared: Whether the train, validation and shifted loaders share a torch.Generator.
         reference: The monitor's reference: the validation data, the train loader itself, or its dataset.
+        state: Plain state that the model moves in each forward pass, in train and eval mode alike: "hidden", a
+            recurrent state; "tensors", one replaced, one written in place, an array; "containers", a list, a deque, a
+            cache, a set, counters; "metrics", updated in ``forward``, one of them hidden in a list.
+        script: What draws from a generator that is a global of the script: the "dataset" (numpy's), the "collate"
+            function (Python's), or the "worker" init function and a helper of the collate (torch's).
         watch: What the monitor does beside the usual: "part" looks at a part of the reference in the same pass, "base
             alone" reads features and an untrained copy, "probes" looks into the model, "everything" groups, a cue and a
             healthy checkpoint, "budget" leaves looks out.
@@ -62,20 +69,54 @@ class Configuration:
     owned: str = "none"
     shared: bool = False
     reference: str = "val"
+    state: str = "none"
+    script: str = "none"
     watch: str = "usual"
+
+
+SCRIPT_NUMPY = np.random.default_rng(11)
+SCRIPT_PYTHON = random.Random(11)
+SCRIPT_TORCH = torch.Generator().manual_seed(11)
+"""As scripts have them: nothing holds them, and code finds them by name."""
+
+
+def restart_script() -> None:
+    SCRIPT_NUMPY.bit_generator.state = np.random.PCG64(11).state
+    SCRIPT_PYTHON.seed(11)
+    SCRIPT_TORCH.manual_seed(11)
+
+
+def script_noise() -> float:
+    return torch.randn((), generator=SCRIPT_TORCH).item()
+
+
+def collate(items: list[Any]) -> Any:
+    batch = default_collate(items)
+    return batch | {"x": batch["x"] + 0.1 * SCRIPT_PYTHON.gauss(0, 1)}
+
+
+def collate_with_helper(items: list[Any]) -> Any:
+    batch = default_collate(items)
+    return batch | {"x": batch["x"] + 0.1 * script_noise()}
+
+
+def init_worker(worker_id: int) -> None:
+    np.random.seed(int(torch.randint(2**31, (), generator=SCRIPT_TORCH)) + worker_id)
 
 
 class Images(Dataset):
     """Items ``x [1, 6, 6], y [], z [], id []`` that are augmented each time they are read."""
 
-    def __init__(self, n: int, *, seed: int, confounded: bool, augment: str, generator: Any) -> None:
+    def __init__(
+        self, n: int, *, seed: int, confounded: bool, augment: str, generator: Any, script: str = "none"
+    ) -> None:
         draw = torch.Generator().manual_seed(seed)
         self.y = torch.randint(CHOICES, (n,), generator=draw)
         self.z = self.y.clone() if confounded else torch.randint(CHOICES, (n,), generator=draw)
         self.x = torch.randn(n, 1, 6, 6, generator=draw)
         self.x[:, 0, 0, :CHOICES] += F.one_hot(self.y, CHOICES)
         self.x[:, 0, 5, :CHOICES] += 3 * F.one_hot(self.z, CHOICES)
-        self.augment = augment
+        self.augment, self.script = augment, script
         self.transforms = [{"noise": generator}]  # as deep as in a Compose
 
     def __len__(self) -> int:
@@ -84,6 +125,7 @@ class Images(Dataset):
     def __getitem__(self, i: int) -> dict[str, Any]:
         noise = {"none": lambda: 0.0, "torch": lambda: torch.randn(()).item(), "numpy": np.random.randn}
         level = (noise | {"python": lambda: random.gauss(0, 1)})[self.augment]()
+        level += SCRIPT_NUMPY.normal() if self.script == "dataset" else 0.0
         generator = self.transforms[0]["noise"]
         if isinstance(generator, torch.Generator):
             level += torch.randn((), generator=generator).item()
@@ -106,15 +148,23 @@ class Data(pl.LightningDataModule):
         super().__init__()
         self.owned = OWNED[configuration.owned]()
         self.generator = torch.Generator().manual_seed(3) if configuration.shared else None
-        options: dict[str, Any] = {"augment": configuration.augment, "generator": self.owned}
+        options: dict[str, Any] = {
+            "augment": configuration.augment,
+            "generator": self.owned,
+            "script": configuration.script,
+        }
         self.train_data = Images(BATCHES * BATCH_SIZE, seed=0, confounded=True, **options)
         val_data = Images(20, seed=1, confounded=True, **options)
         shifted_data = Images(24, seed=2, confounded=False, **options)
         workers = {"num_workers": 2, "persistent_workers": configuration.workers == "persistent"}
         in_train, in_val = configuration.workers != "none", configuration.workers == "persistent"
-        shuffled = {"shuffle": True, "generator": self.generator}
+        script: dict[str, Any] = {
+            "collate": {"collate_fn": collate},
+            "worker": {"collate_fn": collate_with_helper, "worker_init_fn": init_worker},
+        }.get(configuration.script, {})
+        shuffled = {"shuffle": True, "generator": self.generator} | script
         self.train = DataLoader(self.train_data, BATCH_SIZE, **shuffled, **(workers if in_train else {}))
-        self.val = DataLoader(val_data, 16, generator=self.generator, **(workers if in_val else {}))
+        self.val = DataLoader(val_data, 16, generator=self.generator, **script, **(workers if in_val else {}))
         self.shifted = DataLoader(shifted_data, 16, **shuffled)
 
     def train_dataloader(self) -> DataLoader:
@@ -138,6 +188,117 @@ class Memory(nn.Module):
         return x - 0.01 * self.mean
 
 
+class Hidden(nn.Module):
+    """A recurrent state that is kept between batches, as in truncated backpropagation through time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = nn.Linear(96, 48)
+        self.hidden: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = x.new_zeros(48) if self.hidden is None else self.hidden.to(x.dtype)
+        x = x + 0.1 * torch.tanh(self.cell(torch.cat([x, hidden.expand_as(x)], 1)))
+        self.hidden = x.detach().mean(0)
+        return x
+
+
+class Tensors(nn.Module):
+    """Tensors and an array that are no buffers: one is replaced, the others are written in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = torch.ones(())
+        self.trail = torch.zeros(48)
+        self.spread = np.ones(2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen = x.detach().float()
+        self.scale = 0.9 * self.scale + 0.1 * seen.std()
+        self.trail.mul_(0.9).add_(seen.mean(0), alpha=0.1)
+        self.spread[0] += float(seen.max())
+        return (x - self.trail.to(x.dtype)) / (1 + self.scale).to(x.dtype) / float(self.spread.mean()) ** 0.1
+
+
+@dataclass
+class Tally:
+    batches: int = 0
+
+
+class Containers(nn.Module):
+    """A list, a deque, a cache, a set, counters; also one that only a closure knows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[float] = []
+        self.recent: deque[float] = deque(maxlen=3)
+        self.cache: dict[int, Any] = {}
+        self.sizes: set[int] = set()
+        self.tally = ({"batches": Tally()},)
+        self.calls = 0
+        self.count = self.counter()
+
+    @staticmethod
+    def counter() -> Callable[[], int]:
+        calls = 0
+
+        def count() -> int:
+            nonlocal calls
+            calls += 1
+            return calls
+
+        return count
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean = float(x.detach().float().mean())
+        self.seen.append(mean)
+        self.recent.append(mean)
+        self.sizes.add(len(x))
+        self.cache.setdefault(len(x), [mean]).append(mean)
+        self.tally[0]["batches"].batches += 1
+        self.calls += 1
+        sizes, counted = len(self.sizes), self.count() + self.calls + self.tally[0]["batches"].batches
+        return (
+            x * (1 + 0.1 * np.tanh(sum(self.recent) + self.cache[len(x)][-2] + len(self.seen) / 20))
+            + counted / sizes / 99
+        )
+
+
+class Metrics(nn.Module):
+    """Metrics that ``forward`` updates, computes and reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean = MeanMetric()
+        self.hidden = [MeanMetric()]
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.mean.update(x.detach().float().mean())
+        largest = self.hidden[0](x.detach().float().abs().max())
+        return x - 0.1 * self.mean.compute().to(x.dtype) - 0.01 * (largest + self.hidden[0].compute()).to(x.dtype)
+
+
+STATE: dict[str, Callable[[], nn.Module]] = {
+    "none": nn.Identity,
+    "hidden": Hidden,
+    "tensors": Tensors,
+    "containers": Containers,
+    "metrics": Metrics,
+}
+
+
+def plain_state(module: nn.Module) -> Any:
+    """All numbers that the model's plain state holds."""
+    if isinstance(module, Containers):
+        held = (module.seen, module.recent, module.cache, module.sizes, module.tally[0]["batches"].batches)
+        return [repr(held), module.calls, module.count.__closure__[0].cell_contents]  # type: ignore[attr-defined]
+    if isinstance(module, Metrics):
+        return [
+            [vars(m)[name] for name in ("mean_value", "weight", "_update_count")] for m in (module.mean, *module.hidden)
+        ]
+    return [getattr(module, name, None) for name in ("hidden", "scale", "trail", "spread")]
+
+
 class Model(pl.LightningModule):
     """Conv, BatchNorm, dropout, a frozen part, a stateful part, a lazily built table, metrics, a plateau scheduler."""
 
@@ -149,6 +310,7 @@ class Model(pl.LightningModule):
         frozen = [nn.BatchNorm2d(3), nn.Dropout(0.5)] if configuration.frozen else []
         self.frozen = nn.Sequential(*frozen).eval()  # as users freeze a part: once
         self.memory = Memory()
+        self.kept = STATE[configuration.state]()
         self.head = nn.Linear(48, CHOICES)
         self.train_accuracy = MulticlassAccuracy(CHOICES)
         self.val_accuracy = MulticlassAccuracy(CHOICES)
@@ -164,7 +326,7 @@ class Model(pl.LightningModule):
             self.table = torch.linspace(0.5, 1.5, 48, device=x.device)
         x = self.memory(self.frozen(self.drop(F.relu(self.norm(self.conv(x))))))
         self.log("train/activation" if self.training else "val/activation", x.detach().float().mean())
-        return self.head(x.flatten(1) * self.table.to(x.dtype))
+        return self.head(self.kept(x.flatten(1) * self.table.to(x.dtype)))
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         logits = self(batch["x"])
@@ -172,6 +334,7 @@ class Model(pl.LightningModule):
         self.train_accuracy(logits, batch["y"])
         self.log("train/loss", loss)
         self.log("train/batches", float(self.batches_trained))
+        self.log("train/logits", logits.detach().float().mean())
         self.log("train/accuracy", self.train_accuracy, on_step=False, on_epoch=True)
         return loss
 
@@ -281,6 +444,7 @@ def train(
         options: Other arguments of the trainer.
     """
     pl.seed_everything(0, verbose=False)
+    restart_script()
     data, module, recorder = data_module(configuration), Model(configuration), Recorder()
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=UserWarning, module="pytorch_lightning|lightning|torch")
@@ -322,7 +486,9 @@ def train(
             "python": random.getstate(),
             "shared": data.generator and data.generator.get_state(),
             "owned": generator_state(data.owned),
+            "script": [generator_state(generator) for generator in (SCRIPT_NUMPY, SCRIPT_PYTHON, SCRIPT_TORCH)],
         },
+        "plain state": plain_state(module.kept),
         "log rows": [
             (step, users) for step, row in logger.rows if (users := {k: v for k, v in row.items() if not _ours(k)})
         ],

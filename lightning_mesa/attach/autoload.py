@@ -15,13 +15,17 @@ def factory() -> list[Any]:
     return _monitors(path) if path else []
 
 
+def allowed(names: str) -> list[str]:
+    """The dotted names in a value of ``LIGHTNING_MESA_ALLOW``."""
+    return [stripped for name in names.split(",") if (stripped := name.strip())]
+
+
 def _monitors(path: str) -> list[Any]:
     try:
         from lightning_mesa.attach.config import build
         from lightning_mesa.callbacks.monitor import MesaMonitor
 
-        allow = [name.strip() for name in os.environ.get(ALLOW, "").split(",")]
-        monitors: list[MesaMonitor] = build(path, MesaMonitor, [name for name in allow if name])
+        monitors: list[MesaMonitor] = build(path, MesaMonitor, allowed(os.environ.get(ALLOW, "")))
         for monitor in monitors:
             monitor.autoloaded = True
         if "LIGHTNING_MESA_DRY_RUN" not in os.environ:

@@ -8,11 +8,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from lightning_mesa import __version__
+from lightning_mesa.attach.autoload import ALLOW, allowed
 from lightning_mesa.errors import ConfigurationError, MesaWarning
 from lightning_mesa.thresholds import Thresholds
 
+if TYPE_CHECKING:
+    from lightning_mesa.judge.replay import Recording
+
+JOURNAL = "findings.jsonl"
 _PLANNED_UNKNOWN = "unknown"
 
 
@@ -41,62 +47,103 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def replay(options: argparse.Namespace) -> int:
     """Judge a recorded run again, and print its timeline or its alerts."""
-    # Here, so that --help does not wait for torch.
+    paths = _recordings(options.recording)
+    # Here, so that neither --help nor a wrong path waits for torch.
     from lightning_mesa.attach.importing import imported
     from lightning_mesa.judge.alarm import Alarm
     from lightning_mesa.judge.replay import judge_again, read_recording
     from lightning_mesa.report.journal import json_line
+    from lightning_mesa.report.summary import wrapped
     from lightning_mesa.report.timeline import timeline
 
     given = {one.name: getattr(options, one.name) for one in fields(Thresholds)}
     alarm = Alarm(**given).judging([imported(path, "--check")() for path in options.check])
-    recording = read_recording(options.recording)
-    count = len(recording.looks)
-    looks = recording.looks_planned
-    if options.looks is not None:
-        looks = None if options.looks == _PLANNED_UNKNOWN else options.looks
-    elif not recording.plan_recorded:
-        _say(
-            f"{options.recording} does not say how many looks were planned, so the level is divided over the {count} "
-            "that are in it. That is valid only if their number was fixed before the first one; pass --looks N if N "
-            f"were planned, --looks {_PLANNED_UNKNOWN} if none were."
-        )
-    if looks is not None and count > looks:
-        _say(f"{count} looks, but {looks} were planned: nothing can be rejected after look {looks}.")
-    judgements = judge_again(recording, alarm, looks)
-    if options.json:
-        for reason in recording.not_tested:
-            _say(reason)
-        for judgement in judgements:
-            for alert in judgement.alerts:
-                print(json_line(alert))
-    else:
+    for i, path in enumerate(paths):
+        if i and not options.json:
+            print()
+        recording = read_recording(path)
+        looks = _planned(path, recording, options.looks)
+        judgements = judge_again(recording, alarm, looks)
+        if options.json:
+            for reason in recording.not_tested:
+                _say(reason)
+            for judgement in judgements:
+                for alert in judgement.alerts:
+                    print(json_line(alert))
+            continue
         plan = f"{looks} planned looks" if looks is not None else "a number of looks that was not planned"
         thresholds = ", ".join(f"{one.name} {getattr(alarm, one.name):g}" for one in fields(Thresholds)[1:])
-        print(f"{options.recording}: {count} looks; level {alarm.alpha:g} over {plan}; thresholds: {thresholds}\n")
-        print(timeline(recording.looks, judgements))
-        for reason in recording.not_tested:
-            print(reason)
+        head = f"{path}: {len(recording.looks)} looks; level {alarm.alpha:g} over {plan}; thresholds: {thresholds}"
+        print(*wrapped([head, ""]), timeline(recording.looks, judgements), *wrapped(recording.not_tested), sep="\n")
     sys.stdout.flush()
     return 0
 
 
+def _planned(path: Path, recording: "Recording", asked: int | str | None) -> int | None:
+    """The number of looks to judge by: what is asked for, else what is recorded, else what there is, which is said."""
+    count, looks = len(recording.looks), recording.looks_planned
+    if asked is not None:
+        looks = asked if isinstance(asked, int) else None
+    elif not recording.plan_recorded:
+        _say(
+            f"{path} does not say how many looks were planned, so the level is divided over the {count} that are in "
+            "it. That is valid only if their number was fixed before the first one; pass --looks N if N were planned, "
+            f"--looks {_PLANNED_UNKNOWN} if none were."
+        )
+    if looks is not None and count > looks:
+        _say(f"{count} looks, but {looks} were planned: nothing can be rejected after look {looks}.")
+    return looks
+
+
+def _recordings(path: Path) -> list[Path]:
+    """The file itself, or the journals of the monitors of a run, in its folder or one of a monitor.
+
+    Raises:
+        ConfigurationError: If there is none.
+    """
+    if not path.is_dir():
+        return [_existing(path, "FILE")]
+    found = [path / JOURNAL] if (path / JOURNAL).is_file() else sorted(path.glob(f"*/{JOURNAL}"))
+    if not found:
+        deeper = [str(file.parent) for file in sorted(path.glob(f"*/*/{JOURNAL}"))[-3:]]
+        hint = f"; try {' or '.join(deeper)}" if deeper else ": pass the folder of a run, as LOG_DIR, or a file"
+        raise ConfigurationError(f"{path} holds no {JOURNAL}, nor does a folder in it{hint}.")
+    return found
+
+
+def _existing(path: Path, what: str) -> Path:
+    """A path that can be opened, found out before torch is loaded.
+
+    Raises:
+        ConfigurationError: If it cannot.
+    """
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise ConfigurationError(f"{what}: {path} cannot be read: {error.strerror or error}.") from error
+    return path
+
+
 def doctor(options: argparse.Namespace) -> int:
     """Say what is installed and how a monitor can be attached; check a configuration, perhaps against a script."""
-    from lightning_mesa.attach.doctor import check, dry_run, installed, ways_to_attach
-
     if options.script and options.config is None:
         raise ConfigurationError("to run a script dry, give the configuration too: --config mesa.yaml.")
+    for path, what in ((options.config, "--config"), (next(iter(options.script), None), "SCRIPT")):
+        if path is not None and not path.startswith("-"):  # as in: -m package.module
+            _existing(Path(path), what)
+    from lightning_mesa.attach.doctor import check, dry_run, installed, ways_to_attach
+
     if options.config is None:
         print("\n".join(installed()), "\n\nways to attach a monitor:")
         ways = list(ways_to_attach())
         width = max(len(way) for way, _ in ways)
         print("\n".join(f"  {way:{width}}  {state}" for way, state in ways))
         return 0
-    allow = [name for name in options.allow.split(",") if name]
+    allow = allowed(os.environ.get(ALLOW, "") if options.allow is None else options.allow)
     print(check(options.config, allow))
     if not options.script:
         return 0
+    _say(f"running {' '.join(options.script)} up to the look before its training")
     status, report = dry_run(options.config, allow, options.script)
     print(f"\n{report}")
     return status
@@ -104,10 +151,12 @@ def doctor(options: argparse.Namespace) -> int:
 
 def bench(options: argparse.Namespace) -> int:
     """Train the benchmark's runs and judge them, or judge recorded ones again."""
-    from lightning_mesa.organisms import bench as organisms
-
     if options.judge is not None and options.pack is not None:
         raise ConfigurationError("--judge trains nothing that --pack could put into a file: give one of them.")
+    if options.judge is not None and not options.judge.is_dir():
+        _existing(options.judge, "--judge")
+    from lightning_mesa.organisms import bench as organisms
+
     if options.judge is not None:
         text = organisms.judge(options.judge, _say)
     else:
@@ -126,6 +175,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="lightning-mesa", description="Watch training runs for pseudo-alignment.", allow_abbrev=False
     )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     command = commands.add_parser(
         "replay",
@@ -136,8 +186,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument(
         "recording",
-        metavar="FILE",
-        help="the findings.jsonl of a run, or a CSV file with the columns "
+        metavar="RUN",
+        type=Path,
+        help="the folder of a run or of one of its monitors, its findings.jsonl, or a CSV file with the columns "
         "step,role,distribution,objective,kind,mean,n,low,high and perhaps chance",
     )
     for one in fields(Thresholds):
@@ -169,7 +220,9 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     command.add_argument("--config", metavar="FILE", help="a configuration, as for LIGHTNING_MESA_CONFIG")
-    command.add_argument("--allow", metavar="NAMES", default="", help="as LIGHTNING_MESA_ALLOW, divided by commas")
+    command.add_argument(
+        "--allow", metavar="NAMES", help=f"what it may import, divided by commas; default: as {ALLOW} says"
+    )
     command.add_argument("script", nargs=argparse.REMAINDER, metavar="SCRIPT ...", help="the script and its arguments")
     command.set_defaults(run=doctor)
     command = commands.add_parser(

@@ -6,16 +6,19 @@ from difflib import get_close_matches
 from inspect import Parameter, signature
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
 
 import yaml
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from lightning_mesa.attach.importing import imported, only
 from lightning_mesa.errors import ConfigurationError, said, shown
 
-Config: TypeAlias = str | Path | Mapping[str, Any] | DictConfig
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    Config: TypeAlias = str | Path | Mapping[str, Any] | DictConfig
+else:
+    Config = Any  # OmegaConf would be a quarter of what the package takes to import
 
 _CLASS = ("class_path", "_target_")
 _OF_HYDRA = ("_convert_", "_recursive_")
@@ -52,6 +55,9 @@ def build(config: Config, cls: type, allow: Sequence[str]) -> list[Any]:
 
 
 def _read(config: Config) -> dict[Any, Any]:
+    from omegaconf import DictConfig, OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
     try:
         if isinstance(config, (str, Path)):
             loaded = _file(Path(config))
@@ -68,6 +74,8 @@ def _read(config: Config) -> dict[Any, Any]:
 
 def _file(path: Path) -> Any:
     """A YAML file that calls no function and cannot grow without limit."""
+    from omegaconf import OmegaConf
+
     try:
         text = path.read_text(encoding="utf-8")
         _check_shape(path, text)

@@ -51,8 +51,8 @@ def ways_to_attach() -> Iterator[tuple[str, str]]:
     yield "in a LightningCLI", "works" if command_line else "pip install 'jsonargparse[signatures]'"
     recipes = sorted(file.name for file in files("lightning_mesa.conf").joinpath("callbacks").iterdir())
     yield (
-        f"in Hydra, searchpath pkg://lightning_mesa.conf ({', '.join(recipes)})",
-        "works" if find_spec("hydra") else "pip install hydra-core",
+        "in Hydra, searchpath pkg://lightning_mesa.conf",
+        f"works: {', '.join(recipes)}" if find_spec("hydra") else "pip install hydra-core",
     )
 
 
@@ -83,23 +83,35 @@ def dry_run(config: str, allow: Sequence[str], script: Sequence[str]) -> tuple[i
         script: The script and its arguments, as they follow ``python``.
 
     Returns:
-        The exit status, 0 if the configuration fits, and what to say.
+        The exit status, 0 if the configuration fits, and what to say: our report, and what the script has printed
+        after it, which would hide the report.
     """
     from lightning_mesa.attach.dry_run import DRY_RUN
 
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
         environment = {CONFIG: str(Path(config).absolute()), ALLOW: ",".join(allow), DRY_RUN: str(report)}
-        done = subprocess.run([sys.executable, *script], env=os.environ | environment)
-        if not report.exists():
-            return 1, (
-                f"the script ended with status {done.returncode}, and no Trainer in it began to train with a monitor "
-                "attached; a warning above may say why."
+        with (Path(folder) / "said").open("w+b") as said:
+            done = subprocess.run(
+                [sys.executable, *script], env=os.environ | environment, stdout=said, stderr=subprocess.STDOUT
             )
-        found = json.loads(report.read_text(encoding="utf-8"))
-    if "error" in found:
-        return 1, f"the configuration does not fit the script: {found['error']}"
-    return 0, "\n".join(f"{key}: {value}" if key != "table" else f"\n{value}\n" for key, value in found.items())
+            said.seek(0)
+            output = said.read().decode(errors="replace").strip()
+        found = json.loads(report.read_text(encoding="utf-8")) if report.exists() else {}
+    if not found:
+        status, text = (
+            1,
+            (
+                f"the script ended with status {done.returncode}, and no Trainer in it began to train with a monitor "
+                "attached; a warning below may say why."
+            ),
+        )
+    elif "error" in found:
+        status, text = 1, f"the configuration does not fit the script: {found['error']}"
+    else:
+        lines = (f"\n{value}\n" if key in ("seen", "table") else f"{key}: {value}" for key, value in found.items())
+        status, text = 0, "\n".join(lines)
+    return status, f"{text}\n\nwhat {script[0]} printed up to there:\n{output}" if output else text
 
 
 def _version(name: str) -> str | None:

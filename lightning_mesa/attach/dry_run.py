@@ -10,6 +10,7 @@ from lightning_mesa.callbacks.compat import callback_base
 from lightning_mesa.callbacks.monitor import MesaMonitor
 from lightning_mesa.callbacks.watch import Watch
 from lightning_mesa.errors import said
+from lightning_mesa.judge.outlook import outlook
 from lightning_mesa.report.summary import summary
 
 if TYPE_CHECKING:
@@ -73,10 +74,11 @@ class DryRun(Callback):
         look = session.measure((1, 1, 0))
         session.check_identified(look)
         seconds = time.perf_counter() - started
+        seen = "\n".join(outlook(look, mesa.alarm, schedule.looks).lines())
         mesa.alarm.start(1)
-        table = summary(look, mesa.alarm.judge(look), (), None, mesa.alarm.checks)
+        table = summary(f"{mesa.name} (before training)", look, mesa.alarm.judge(look), (), mesa.alarm)
         cost = f"this look took {seconds:.3g} s"
         if mesa.max_overhead is not None:
             least = seconds / mesa.max_overhead
             cost += f"; with max_overhead={mesa.max_overhead:g}, at most one every {least:.3g} s of training"
-        return report | {"table": table, "cost": cost}
+        return report | {"seen": seen, "table": table, "cost": cost}

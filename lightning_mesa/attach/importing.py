@@ -117,5 +117,5 @@ def _refusal(path: str, what: str, dotted: str, allowed: tuple[str, ...]) -> str
     package = dotted.partition(".")[0]
     return (
         f"{what}: {path!r}{defined} may not be imported from a configuration: allowed are the names of {names}. Allow "
-        f"it with allow=[{package!r}] or LIGHTNING_MESA_ALLOW={package}."
+        f"it with allow=[{package!r}], LIGHTNING_MESA_ALLOW={package}, or --allow {package}."
     )

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
+
 from lightning_mesa.errors import ConfigurationError, shown
 
 
@@ -56,15 +58,21 @@ class Budget:
         return self._passed >= self.stride
 
     @contextmanager
-    def spending(self) -> Iterator[None]:
-        """Count the time inside as spent, and that since the last time as trained."""
+    def spending(self, device: torch.device) -> Iterator[None]:
+        """Count the time inside as spent, and that since the last time as trained.
+
+        Args:
+            device: The training's: what it has still to do at the beginning is the training's own.
+        """
         if self._since is not None:  # inside another
             yield
             return
+        wait_for(device)
         self._since = time.perf_counter()
         self._trained += self._since - (self._mark or self._since)
         try:
             yield
+            wait_for(device)
         finally:
             self._mark = time.perf_counter()
             self.spent += self._mark - self._since
@@ -99,3 +107,9 @@ class Budget:
         self.stride, self._passed = state["stride"], state["passed"]
         self.spent, self._trained = state["spent"], state["trained"]
         self._trained_at_look = self._trained
+
+
+def wait_for(device: torch.device) -> None:
+    """Wait until an accelerator has done all that it was told; the CPU has."""
+    if device.type != "cpu":
+        getattr(torch, device.type).synchronize()

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping
 
-from lightning_mesa.callbacks.schedule import Schedule
+from lightning_mesa.callbacks.schedule import Schedule, validations
 from lightning_mesa.callbacks.watch import Watch
 from lightning_mesa.checks import Look
 from lightning_mesa.checks.look import Plan
@@ -46,7 +46,7 @@ class LoggedSession(Watch):
         """When to look: after each validation.
 
         Raises:
-            ConfigurationError: If another schedule is asked for, or no validation is sure to come.
+            ConfigurationError: If another schedule is asked for, or no validation is sure to come, or none will.
         """
         schedule = super().plan(every_n_steps)
         if schedule.every_n_steps is not None:
@@ -54,8 +54,14 @@ class LoggedSession(Watch):
                 "what is logged in validations is new after each of them, and at no other time: leave out "
                 "every_n_steps=, and see that the run has validations."
             )
-        # There is none before training.
-        return Schedule(None, None if schedule.looks is None else schedule.looks - 1)
+        # There is none before training, nor at its end.
+        planned = validations(self.trainer)
+        if planned is not None and planned[0] == 0:
+            raise ConfigurationError(
+                "what is logged in validations is looked at, and none will end in this run: train longer, or validate "
+                "more often, Trainer(val_check_interval=..., check_val_every_n_epoch=1)."
+            )
+        return Schedule(None, None if planned is None else planned[0])
 
     def ready(self) -> bool:
         """Whether all values of this validation are there."""

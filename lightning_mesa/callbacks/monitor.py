@@ -12,12 +12,12 @@ from lightning_mesa.callbacks.run import Run
 from lightning_mesa.callbacks.watch import check_apart
 from lightning_mesa.checks import Check
 from lightning_mesa.data.distributions import DistributionSpec, named_distributions
-from lightning_mesa.data.loader_distribution import Forward
 from lightning_mesa.errors import ConfigurationError, shown
 from lightning_mesa.judge.alarm import Alarm
 from lightning_mesa.objectives.hypotheses import Hypotheses
 from lightning_mesa.objectives.objective import Objective, ScoreFn, check_name, function_of, named_keys
-from lightning_mesa.observe.context import Groups, Inputs, Reading
+from lightning_mesa.observe.arguments import forward_of
+from lightning_mesa.observe.context import Forward, Groups, Inputs, Reading
 from lightning_mesa.observe.weights import Weights
 from lightning_mesa.probes.probe import Probe
 from lightning_mesa.records import Alert
@@ -49,9 +49,12 @@ class MesaMonitor(Callback):
         proxies: What the model might pursue instead.
         reference: Held-out items like those in training; the validation data by default.
         intended: What was wanted, where base itself differs from it.
-        forward: ``(pl_module, batch) -> outputs``; default: the LightningModule, called on ``inputs``.
-        inputs: The model's input in the batch: an index, a key, or a list of keys passed by keyword. None takes
-            a tensor batch whole and the first element of a tuple.
+        forward: What is called: a function ``(pl_module, batch) -> outputs``, perhaps by its import path
+            ``"package.module:name"``; or a submodule or method of the LightningModule by its path, such as ``"net"``,
+            ``"model.encoder"`` or ``"predict"``, called on ``inputs``. Default: the LightningModule itself.
+        inputs: The model's input in the batch: an index, a key, or a list of keys, which are passed by keyword.
+            ``"*"`` passes the whole batch as the one argument. None takes a tensor batch whole and the first element
+            of a tuple.
         outputs: ``(outputs, batch) -> [n, A]``, one number per choice; default: the outputs themselves, their
             ``"logits"`` or ``.logits``.
         groups: Keys of group labels in the batch, or functions ``batch -> [n]`` labels, for competence by group: one, a
@@ -63,8 +66,8 @@ class MesaMonitor(Callback):
             many forward passes it costs.
         checks: Checks of your own, asked and tested beside the built-in ones; see ``docs/checks.md``.
         alarm: The alarm with its level and thresholds.
-        every_n_steps: Steps between two looks. Default: after each validation; without a validation loop, every
-            fiftieth part of the run.
+        every_n_steps: Training batches between two looks, counted where an optimizer has stepped (one a batch, however
+            many optimizers). Default: after each validation; without a validation loop, every fiftieth part of the run.
         max_overhead: Largest share of the training's own time that looks may use. Where they would use more, only every
             k-th is taken; the first and the last are always taken. ``None`` takes every scheduled look, so that the
             schedule can be reproduced; so does any callback or scheduler that monitors a key of the monitor.
@@ -139,7 +142,7 @@ class MesaMonitor(Callback):
             if chosen not in known:
                 raise ConfigurationError(f"{argument} must be {' or '.join(map(repr, known))}, not {shown(chosen)}.")
         self.reading = Reading(
-            function_of(forward, "forward"),
+            forward_of(forward),
             inputs,
             function_of(outputs, "outputs"),
             {} if groups is None else named_keys(groups, "groups"),
@@ -221,6 +224,8 @@ class MesaMonitor(Callback):
         """Refuse a trainer that cannot be monitored, and begin anew."""
         if trainer.barebones:
             rank_zero_info("MesaMonitor is off: Trainer(barebones=True) keeps no metrics to publish.")
+        if stage == "predict":
+            rank_zero_info(f"MesaMonitor {self.name!r} takes no look in trainer.predict; trainer.validate takes one.")
         if stage == "fit":
             self.run = Run(self)
             with self.run.guard(trainer, at_start=True):

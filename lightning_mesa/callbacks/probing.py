@@ -13,7 +13,7 @@ from lightning_mesa.errors import ConfigurationError
 from lightning_mesa.objectives.hypotheses import Hypotheses
 from lightning_mesa.observe.context import Reading
 from lightning_mesa.observe.forward import call_model, choices
-from lightning_mesa.observe.reader import Reader
+from lightning_mesa.observe.reader import Projections, Reader
 from lightning_mesa.observe.subject import Subject
 from lightning_mesa.probes.probe import Probe, ReadingProbe
 from lightning_mesa.records import Behavior, Finding, ProbeResult
@@ -54,6 +54,7 @@ class Probing:
         self.model = Subject(pl_module, seed=seed, not_copied=not_copied)
         self.subjects = [(probe, self.model.called(partial(self._call, probe, reading))) for probe in probes]
         self._reading = [probe for probe in probes if isinstance(probe, ReadingProbe)]
+        self._drawn: Projections = {}
         costs = []
         for probe, subject in self.subjects:
             costs.append(f"{probe.name} ({probe.check(subject)})")
@@ -66,7 +67,11 @@ class Probing:
         if not patterns:
             return None
         untrained = any(probe.wants_untrained for probe in self._reading)
-        return Reader(self.model, self.model.layers(patterns), untrained=untrained)
+        return Reader(self.model, self.model.layers(patterns), untrained=untrained, drawn=self._drawn)
+
+    def close(self) -> None:
+        """Let go of what was drawn for the readers."""
+        self._drawn.clear()
 
     def update(self, behavior: Behavior) -> None:
         """Give the probes what has been read on a batch of shifted items."""

@@ -7,10 +7,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lightning_utilities.core.rank_zero import rank_zero_info
+from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
 
 from lightning_mesa.callbacks.compat import check_strategy, journal_folder, monitors_of, validation_metrics
 from lightning_mesa.callbacks.logged import LoggedSession
+from lightning_mesa.callbacks.notices import healthy_weights, no_look, no_memory, say_outlook
 from lightning_mesa.callbacks.processes import together
 from lightning_mesa.callbacks.session import Session
 from lightning_mesa.callbacks.timetable import Timetable, position
@@ -26,7 +27,7 @@ from lightning_mesa.observe.weights import ScoredWeights
 from lightning_mesa.records import Alert
 from lightning_mesa.report import metrics
 from lightning_mesa.report.dashboard import Dashboard
-from lightning_mesa.report.summary import summary
+from lightning_mesa.report.summary import muted, summary
 
 if TYPE_CHECKING:
     from lightning_mesa.callbacks.monitor import MesaMonitor
@@ -65,6 +66,7 @@ class Run:
         self._waits = False  # for values that come later in this validation
         self._logged_in_sanity: set[str] | None = None
         self._folder: Path | None = None
+        self._off = ""  # why, after an error
 
     def start(self, trainer: Any, pl_module: Any) -> None:
         """Find the data and plan the looks; take the first one, or go on from the last one."""
@@ -72,7 +74,8 @@ class Run:
             if self.timetable.looked is not None:  # Lightning's checkpoints lack the values that others may monitor
                 metrics.to_callback_metrics(trainer, self._dashboard.values | {f"{self.name}/disabled": 1.0})
             return
-        with self.guard(trainer, at_start=True), self.timetable.budget.spending():
+        device = trainer.strategy.root_device
+        with self.guard(trainer, at_start=True), self.timetable.budget.spending(device):
             self._begin(trainer, pl_module)
 
     def after_batch(self, trainer: Any, pl_module: Any) -> None:
@@ -108,9 +111,15 @@ class Run:
         metrics.to_callback_metrics(trainer, {f"{self.name}/overhead": self.timetable.budget.overhead})
 
     def print_table(self) -> None:
-        """The last look and all alerts, in the log."""
+        """The last look and all alerts, in the log; or why there was none."""
         if self.last is not None:
-            rank_zero_info(summary(*self.last, self.alerts, self.stop_reason, self.alarm.checks))
+            remarks = [
+                *muted(self.last[0], self.alarm),
+                *filter(None, [self._off and f"{self.name} is {self._off}", self._stopped()]),
+            ]
+            rank_zero_info(summary(f"{self.name} (fit)", *self.last, self.alerts, self.alarm, remarks))
+        elif self.timetable.looked is None and not self.disabled:
+            rank_zero_warn(no_look(self.name, began=self._session is not None), category=MesaWarning)
 
     def let_go(self, *, keep_items: bool) -> None:
         """Close the environments; items are kept for a test after the fit, if asked."""
@@ -164,11 +173,9 @@ class Run:
                 raise
             self.disabled = True
             self._close()
+            self._off = f"off from step {trainer.global_step} on, training goes on: {said(error)}"
             warnings.warn(
-                f"MesaMonitor {self.name!r} is off from step {trainer.global_step} on, training goes on: "
-                f"{said(error)} (on_error='raise' shows where)",
-                MesaWarning,
-                stacklevel=2,
+                f"MesaMonitor {self.name!r} is {self._off} (on_error='raise' shows where)", MesaWarning, stacklevel=2
             )
             with suppress(Exception), random_streams(self.monitor.seed):  # loggers may draw
                 self._dashboard.write_disabled(trainer, (self.timetable.looked or (0, 0))[1])
@@ -196,7 +203,8 @@ class Run:
             alarm.start(1)
             judgement = alarm.judge(look)
             metrics.to_callback_metrics(trainer, metrics.of_look(self.name, look, judgement, alarm.checks))
-            rank_zero_info(summary(look, judgement, judgement.alerts, None, alarm.checks))
+            title = f"{self.name} ({trainer.state.fn.value})"
+            rank_zero_info(summary(title, look, judgement, judgement.alerts, alarm))
 
     def open(self, trainer: Any, pl_module: Any) -> Watch:
         """Find the data.
@@ -240,17 +248,13 @@ class Run:
             self._reloads.watch(pl_module)
             return
         if trainer.global_step > 0:
-            warnings.warn(
-                f"MesaMonitor {self.name!r} has no memory of the looks before step {trainer.global_step}: the "
-                "checkpoint that this run goes on from does not hold its state. Its guarantee starts anew here; that "
-                "of the whole run is weaker, at most alpha for each part.",
-                MesaWarning,
-                stacklevel=2,
-            )
+            warnings.warn(no_memory(self.name, trainer.global_step), MesaWarning, stacklevel=2)
         self._dashboard.begin(trainer, self._folder)
         self.alarm.start(schedule.looks, since_step=trainer.global_step)
         if session.any_time:
             self.look(trainer, pl_module, in_batch=False)
+            if cost := session.cost_in_words(self.timetable.cost):
+                rank_zero_info(f"{self.name}: {cost}")
 
     def look(self, trainer: Any, pl_module: Any, *, in_batch: bool) -> None:
         """Observe and measure, judge, report, act; an error ends the monitor, see :meth:`guard`."""
@@ -266,6 +270,9 @@ class Run:
                 self._sources = session.state_dict()
                 if first:
                     session.check_identified(look)
+                    session.warn_without_room(look)
+                    if self._folder is not None:
+                        say_outlook(self.name, look, self.alarm)
                 with trainer.profiler.profile(f"[{self.name}]judge"):
                     judgement = self.alarm.judge(look, self._healthy_checkpoint)
                 self.alerts += judgement.alerts
@@ -286,7 +293,12 @@ class Run:
         reason = actions.act(judgement.alerts, trainer, pl_module, self._folder)
         if reason is not None:
             self.stop_reason = reason
-            rank_zero_info(f"{self.name} stops this run: {reason}")
+            rank_zero_info(f"{self.name}: {self._stopped()}")
+
+    def _stopped(self) -> str:
+        """Why the run was stopped and where healthy weights are; empty where it was not."""
+        weights = healthy_weights(self.monitor.actions, self._healthy_checkpoint, self.alarm)
+        return f"stopped by the monitor: {self.stop_reason}; {weights}" if self.stop_reason else ""
 
     def _about(self, first: bool) -> dict[str, float]:
         """Metrics about the monitor itself."""

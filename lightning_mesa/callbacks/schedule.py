@@ -39,7 +39,9 @@ class Schedule:
         """
         steps = _stepping_batches(trainer)
         if every_n_steps is None and _is_validated(trainer):
-            return Schedule(None, _looks_with_validation(trainer))
+            planned = validations(trainer)
+            # The look before training, one after each validation, and one at the end where no validation is.
+            return Schedule(None, None if planned is None else 1 + planned[0] + (not planned[1]))
         if every_n_steps is None and steps is None:
             raise ConfigurationError(
                 "this run has no validation that is sure to come and no known length, so MesaMonitor cannot tell when "
@@ -62,8 +64,8 @@ def _stepping_batches(trainer: Any) -> int | None:
     return None if steps < 0 or math.isinf(steps) else int(steps)
 
 
-def _looks_with_validation(trainer: Any) -> int | None:
-    """The look before training, one after each validation, and one at the end where no validation is."""
+def validations(trainer: Any) -> tuple[int, bool] | None:
+    """How many validations a fit will have at most, and whether one follows its last step; None where none can know."""
     batches, per_epoch, interval = _batches(trainer), trainer.num_training_batches, trainer.val_check_batch
     every_n_epochs = trainer.check_val_every_n_epoch
     if interval is None:  # a time interval
@@ -71,20 +73,20 @@ def _looks_with_validation(trainer: Any) -> int | None:
     if batches is None:
         # A loader without a length is validated on after each epoch, or every so many batches of it.
         if math.isinf(interval) and _max_epochs(trainer):
-            return _max_epochs(trainer) // int(every_n_epochs) + 2
+            return _max_epochs(trainer) // int(every_n_epochs), False
         return None
     if every_n_epochs is None:  # the interval runs on over epochs
-        return 1 + math.ceil(batches / int(interval))
+        return batches // int(interval), batches % int(interval) == 0
     if math.isinf(per_epoch):
-        return None if math.isinf(interval) else 2 + int(batches // interval)
+        return None if math.isinf(interval) else (int(batches // interval), False)
     epochs, rest = divmod(batches, per_epoch)
-    validations = epochs // every_n_epochs * (per_epoch // interval)
+    planned = epochs // every_n_epochs * (per_epoch // interval)
     at_end = epochs % every_n_epochs == 0 and per_epoch % interval == 0
     if rest:
         in_last = (epochs + 1) % every_n_epochs == 0
-        validations += rest // interval * in_last
+        planned += rest // interval * in_last
         at_end = in_last and rest % interval == 0
-    return int(1 + validations + (not at_end))
+    return int(planned), bool(at_end)
 
 
 def _batches(trainer: Any) -> int | None:

@@ -7,7 +7,9 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from lightning_mesa.callbacks.compat import validation_loaders
+from lightning_utilities.core.rank_zero import rank_zero_warn
+
+from lightning_mesa.callbacks.compat import monitors_of, validation_loaders
 from lightning_mesa.callbacks.probing import Probing
 from lightning_mesa.callbacks.processes import gather, together
 from lightning_mesa.callbacks.watch import Watch
@@ -15,14 +17,18 @@ from lightning_mesa.checks import CHECKS, Check, Look
 from lightning_mesa.checks.look import Plan
 from lightning_mesa.data.distribution import Distribution, Source, opened
 from lightning_mesa.data.distributions import named_distributions
-from lightning_mesa.errors import ConfigurationError, shown
+from lightning_mesa.errors import ConfigurationError, MesaWarning, shown
 from lightning_mesa.observe.context import LookContext
 from lightning_mesa.observe.generators import generators
 from lightning_mesa.observe.isolation import no_trace, random_streams
 from lightning_mesa.observe.labels import check_groups
+from lightning_mesa.observe.traces import Traces
 from lightning_mesa.observe.weights import ScoredWeights
 from lightning_mesa.probes.probe import Probe
 from lightning_mesa.records import Behavior
+
+MANY = 1_000
+"""With this many choices for an item or more, it is said before training what a look takes."""
 
 
 class Session(Watch):
@@ -57,9 +63,12 @@ class Session(Watch):
         if batches := int(trainer.fast_dev_run):
             context = replace(context, limit=min(batches, context.limit or batches))
         self.weights = weights
+        self._average_seen = False
         self.checks = checks
+        self._traces = Traces(context.name, comparing=trainer.state.fn == "fit")
         # Factories and dataloader hooks may draw random numbers.
-        with random_streams(seed), generators(pl_module, trainer.datamodule):
+        made = [*reference.values(), *(shifted or {}).values()]
+        with random_streams(seed), generators(pl_module, trainer.datamodule, *made):
             super().__init__(context, reference, _offered(trainer, pl_module) if shifted is None else shifted)
             validation = validation_loaders(trainer).values()
             self.sources = opened(self.distributions, context)
@@ -71,6 +80,7 @@ class Session(Watch):
                 for where in source.parts:
                     self.put(where, number, partial(source.draws_anew, seed))
             self.probing = Probing(trainer, pl_module, probes, context.reading, seed, self.hypotheses)
+        self._choices = 0  # the most that an item has
         self._fresh = {where for where, regime in self.data_regimes.items() if regime.label == "fresh"}
         # Without another objective, only its features can tell what the model is still capable of.
         self.untrained = self.probing.model if self.hypotheses.base_alone else None
@@ -90,10 +100,12 @@ class Session(Watch):
             trainer.profiler.profile(f"[{self.name}]observe"),
             self.weights.inside(self.pl_module, at_end=at_end) as weights,
         ):
+            self._check_average(weights)
             checks = self._observed()
             look = self.look(plan, weights)
             with trainer.profiler.profile(f"[{self.name}]probe"), self._alone_together():
                 probed = self.probing.measure(look)
+        self._traces.comparing = False  # every later look would leave what the first one has left
         with trainer.profiler.profile(f"[{self.name}]measure"):
             for check in checks:
                 look.findings += check.findings(look)
@@ -109,6 +121,7 @@ class Session(Watch):
             for behavior in self._behaviors(self.sources):
                 seen[behavior.distribution] += behavior.n
                 groups[behavior.distribution] |= behavior.groups.keys()
+                self._choices = max([self._choices, *(mask.shape[1] for mask in behavior.prescribed.values())])
                 for check in own:
                     check.saw(behavior)
                 if self.roles[behavior.distribution] == "shifted":
@@ -154,7 +167,8 @@ class Session(Watch):
 
     def _no_trace(self) -> AbstractContextManager[None]:
         owners = [owner for source in self.sources for owner in source.owners]
-        return no_trace(self.trainer, self.pl_module, self.context.seed, *owners)
+        asked = (self.context.reading, self.hypotheses)  # whose functions may draw too
+        return no_trace(self.trainer, self.pl_module, self.context.seed, *owners, *asked, traces=self._traces)
 
     def check_identified(self, look: Look) -> None:
         """Refuse distributions on none of which base and a proxy disagree, once all items have been seen.
@@ -177,6 +191,15 @@ class Session(Watch):
         probes = f"; probes the model by {self.probing.costs}" if self.probing.costs else ""
         return super().data_in_words() + probes
 
+    def cost_in_words(self, seconds: float) -> str:
+        """What a look takes, where there are so many choices that one may wonder; else nothing."""
+        if self._choices < MANY:
+            return ""
+        return (
+            f"a look takes {seconds:.1f} s, at {self._choices} choices for an item; pass outputs=, a function that "
+            "takes those that matter, or limit_batches=, to make it cheaper"
+        )
+
     def state_dict(self) -> dict[str, dict[str, Any]]:
         """What the sources remember, by the first distribution of each."""
         return {next(iter(source.parts)): state for source in self.sources if (state := source.state_dict())}
@@ -188,8 +211,24 @@ class Session(Watch):
 
     def close(self) -> None:
         """Close the sources."""
+        self.probing.close()
         for source in self.sources:
             source.close()
+
+    def _check_average(self, weights: str) -> None:
+        """Say once where the average that is looked at is still the untrained weights."""
+        trainer = self.trainer
+        if weights != "averaged" or self._average_seen or trainer.state.fn != "fit" or not trainer.global_step:
+            return
+        self._average_seen = True
+        if not self.weights.begun:
+            chosen = "".join(f"; {one}, and may keep or stop on them" for one in monitors_of(trainer, f"{self.name}/"))
+            rank_zero_warn(
+                f"MesaMonitor {self.name!r} looks at weights='averaged' at step {trainer.global_step}, before the "
+                f"first average: these are the untrained weights{chosen}. Let the average begin before the first look, "
+                "or look at weights='raw'.",
+                category=MesaWarning,
+            )
 
     @property
     def _ignoring(self) -> list[str]:

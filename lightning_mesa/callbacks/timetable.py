@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from lightning_mesa.callbacks.budget import Budget
+from lightning_mesa.callbacks.budget import Budget, wait_for
 from lightning_mesa.callbacks.compat import stepped_batches
 from lightning_mesa.callbacks.schedule import Schedule
 
@@ -23,12 +23,14 @@ class Timetable:
         number: How many times a look has been due so far, the first one included; 0 before it.
         looked: Where the last look was taken, or None.
         budget: What looks may cost, and have cost.
+        cost: Seconds that the last look took.
     """
 
     def __init__(self, max_overhead: float | None) -> None:
         self.number = 0
         self.looked: Position | None = None
         self.budget = Budget(max_overhead)
+        self.cost = 0.0
         self._due: Position = (0, 0)
         self._schedule = Schedule(None, None)
 
@@ -74,10 +76,12 @@ class Timetable:
         """While a look is taken."""
         self.number = max(1, self.number)
         self._due = self.looked = here
-        started = time.perf_counter()
-        with self.budget.spending():
+        with self.budget.spending(device := trainer.strategy.root_device):
+            started = time.perf_counter()
             yield
-        self.budget.look_taken(time.perf_counter() - started, trainer)
+            wait_for(device)
+            self.cost = time.perf_counter() - started
+        self.budget.look_taken(self.cost, trainer)
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values."""

@@ -1,15 +1,18 @@
 """What every session has: distributions with their roles and data regimes, and when to look at them."""
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
+from itertools import product
 from typing import Any, ClassVar
 
 from lightning_mesa.callbacks.schedule import Schedule
 from lightning_mesa.checks import Look
 from lightning_mesa.checks.look import Plan
+from lightning_mesa.checks.objective_gap import NO_ROOM
 from lightning_mesa.data.data_regimes import DataRegime, Place, after_reload, at_start, in_words
 from lightning_mesa.data.distribution import Distribution
-from lightning_mesa.errors import ConfigurationError
+from lightning_mesa.errors import ConfigurationError, MesaWarning
 from lightning_mesa.observe.context import LookContext
 from lightning_mesa.observe.weights import Weights
 from lightning_mesa.records import Role
@@ -97,6 +100,27 @@ class Watch(ABC):
             ConfigurationError: Then no look can tell them apart.
         """
 
+    def warn_without_room(self, look: Look) -> None:
+        """Say where chance reaches the ceiling, so that no behavior is better than one that does not look."""
+        asked = [one for one in (self.hypotheses.base, self.hypotheses.witness) if one is not None]
+        for where, objective in product(look.roles, asked):
+            found = look.finding_of("competence", where, objective.name)
+            if found is None or found.detail.get("reason") != NO_ROOM:
+                continue
+            everywhere = "in this run" if where == look.reference else "there"
+            remedy = {
+                "items": "add items on which other choices are right, or correct chance= or ceiling=",
+                "episodes": "use environments in which no one action is always right, or correct ceiling= or oracle=",
+            }[objective.of]
+            warnings.warn(
+                f"MesaMonitor {self.name!r}: on {where!r} chance at {objective.name!r} ({found.detail['chance']:.3g}) "
+                f"reaches its ceiling ({found.detail['ceiling']:.3g}) on all {found.n} {objective.of}: a model that "
+                "does not look scores as well as can be, so there is no competence, and no alert that rests on it can "
+                f"be raised {everywhere}. To mend this, {remedy}.",
+                MesaWarning,
+                stacklevel=2,
+            )
+
     def state_dict(self) -> dict[str, dict[str, Any]]:
         """What the sources remember from look to look, by distribution."""
         return {}
@@ -112,6 +136,14 @@ class Watch(ABC):
     def data_in_words(self) -> str:
         """Which data regime each distribution has, in one line."""
         return in_words(self.data_regimes)
+
+    def cost_in_words(self, seconds: float) -> str:
+        """What a look takes, where that is worth knowing before training; else nothing.
+
+        Args:
+            seconds: What the first look has taken.
+        """
+        return ""
 
     def adapt_to_reload(self) -> str:
         """Take note that weights were loaded; says in one line which data become adaptive by it, else nothing."""

@@ -13,6 +13,7 @@ class BaseLost(Check):
     name = "base_lost"
     # It stands in for the other one: wherever both are tested, this null is part of that one.
     share = ObjectiveLost.share
+    untested = "more than base is listed: objective_lost asks this"
 
     def null(self, thresholds: Thresholds) -> str:
         """The null hypothesis in words."""

@@ -25,14 +25,12 @@ from lightning_mesa.irl import (
     own_lights_regret,
     weight_distance,
 )
+from lightning_mesa.irl.alike import Alike, kinds
 from lightning_mesa.irl.averages import mean
 from lightning_mesa.records import LEVEL, Behavior, Finding
 
 MOST_ITEMS = 4_000
-"""The objective is estimated from so many items of a distribution at most,"""
-
-MOST_NUMBERS = 4_000_000
-"""and from fewer where there are many choices: so many items times choices."""
+"""The objective is estimated from this many items of a distribution at most, the first ones."""
 
 DIRECTED = ("goal_directedness", "negentropy", "explained")
 
@@ -95,10 +93,11 @@ class BehavioralObjective(Check):
                 self.reasons.add(where, seen.reason)
         if log_p is None or not set(self.names) <= behavior.prescribed.keys():
             return
-        kept = behavior.items < min(MOST_ITEMS, max(1, MOST_NUMBERS // max(1, log_p.shape[1])))
+        kept = behavior.items < MOST_ITEMS
+        some = slice(None) if kept.all() else kept  # a mask makes a copy
         if kept.any():
-            features = torch.stack([behavior.prescribed[name] for name in self.names], 2)
-            self.choices.add(where, [(behavior.items[kept], log_p[kept], features[kept])])
+            prescribed = [behavior.prescribed[name][some] for name in self.names]
+            self.choices.add(where, [*kinds(behavior.items[some], log_p[some], prescribed)])
 
     def findings(self, look: Look) -> list[Finding]:
         """The findings of the look, by distribution in the order listed."""
@@ -110,8 +109,8 @@ class BehavioralObjective(Check):
                 about = {"shown": shown, "n": base.n, "objective": look.base}
                 found.append(self.finding(look, where, "regret", "competence", **about))
             if (where,) in self.choices:
-                known = _of_items(self.names, *self.choices[where,])
-                found += self._findings(look, where, known, len(self.choices[where,][0]))
+                alike = Alike.of(*self.choices[where,][1:])
+                found += self._findings(look, where, _of_items(self.names, alike), len(alike.counts))
             elif (where,) in self.decisions:
                 reason = self.reasons.get((where,))
                 of_decisions = reason or _of_decisions(self.names, *self.decisions[where,])
@@ -159,20 +158,18 @@ def _average(fit: ObjectiveFit, contrast: Tensor) -> Average:
     return Average(fit.estimate(contrast), *fit.interval(contrast, LEVEL))
 
 
-def _of_items(names: Sequence[str], items: Tensor, log_p: Tensor, features: Tensor) -> Estimated | str:
+def _of_items(names: Sequence[str], alike: Alike) -> Estimated | str:
     """The estimate, or why there is none."""
-    log_p, x = log_p.double(), features.double()
-    unknown = int(log_p.isnan().any(1).sum())
+    x, p, counts, log_p = alike.features, alike.probabilities, alike.counts, alike.log_p
+    unknown = int(p.isnan().any(1).sum())
     if unknown:
         return f"{unknown} items have no finite outputs"
-    p = log_p.softmax(1)
-    available = log_p > -torch.inf
-    offset = torch.zeros_like(log_p).masked_fill(~available, -torch.inf)
-    fit = fit_conditional_logit(x, p, offset=offset, names=names)
-    goal = goal_directedness_of(fit, x, p, offset=offset)
-    own = own_lights_regret(p, features[..., 0] & available)
+    fit = fit_conditional_logit(x, p, counts=counts, names=names)
+    goal = goal_directedness_of(fit, x, p, counts=counts, log_p=log_p)
+    own = own_lights_regret(p, (x[..., 0] > 0) & (counts > 0), log_p=log_p)
     directed = (goal.value, goal.negentropy, goal.explained)
-    return Estimated(fit, gram(one_step_features(x, available)), directed, len(items), own)
+    about = one_step_features(x, counts) * (counts * counts.shape[1] / alike.choices).sqrt()[..., None]
+    return Estimated(fit, gram(about), directed, len(counts), own)
 
 
 def _of_decisions(

@@ -1,11 +1,14 @@
 """Is the model competent at some listed goal here, as it is on the reference?"""
 
+from functools import reduce
+
 import torch
 
 from lightning_mesa.checks.check import Check, Test, Thresholds, in_words, items
 from lightning_mesa.checks.look import Look
 from lightning_mesa.checks.states import Sums
 from lightning_mesa.records import Behavior, Finding
+from lightning_mesa.stats import many
 from lightning_mesa.stats.competence import Best, Competence, best_constant
 from lightning_mesa.stats.intervals import Mean
 from lightning_mesa.stats.nulls import AnyOf, AtLeast, AtMost
@@ -24,6 +27,7 @@ class CapabilityFailure(Check):
     needs = ("chosen", "prescribed")
     metrics = {"capability": "capability"}
     share = 0.05
+    untested = "base alone is listed: a lost capability cannot be told from a lost objective"
     sums: Sums
 
     def update(self, behavior: Behavior) -> None:
@@ -33,11 +37,11 @@ class CapabilityFailure(Check):
         all_of_them = [p for p in prescribed if p is not None]
         if chosen is None or self.hypotheses.witness is not None or len(all_of_them) < len(prescribed):
             return
-        some = torch.stack(all_of_them).any(0)
+        by_any = reduce(torch.logical_or, all_of_them)
         known = chosen >= 0
-        served = (some.gather(1, chosen.clamp(min=0)[:, None])[:, 0] & known).sum()
+        served = (by_any.gather(1, chosen.clamp(min=0)[:, None])[:, 0] & known).sum()
         self.sums.add((where, "served"), torch.stack([known.sum() - served, served]))
-        self.sums.add((where, "prescribed"), some.sum(0))
+        self.sums.add((where, "prescribed"), many.counts(by_any))
         self.sums.add((where, "unknown"), (~known).sum())
 
     def findings(self, look: Look) -> list[Finding]:

@@ -79,6 +79,7 @@ class Check(ABC):
         severity: ``"alert"`` may stop a run, ``"warning"`` never does.
         uses_reference: Whether its null speaks of the reference too, so that the evidence rests on both data.
         of_probes: Whether it is tested only where there are probes.
+        untested: Why it tests nothing where ``tests`` gives none, for a user who asks what can be raised.
         hypotheses: The listed objectives, while a look is measured.
 
     Example:
@@ -123,6 +124,7 @@ class Check(ABC):
     severity: ClassVar[Severity] = "warning"
     uses_reference: ClassVar[bool] = True
     of_probes: ClassVar[bool] = False
+    untested: ClassVar[str] = "it has nothing to test"
     hypotheses: Hypotheses
 
     def update(self, behavior: Behavior) -> None:

@@ -18,6 +18,7 @@ class CueDependence(Check):
     share = 0.05
     severity = "alert"
     uses_reference = False
+    untested = "no cue= is given"
     sums: Sums
 
     def update(self, behavior: Behavior) -> None:

@@ -24,6 +24,7 @@ class ExtremalBehavior(Check):
     needs = ("extremity",)
     metrics = {"extremal_excess": "extremal_excess"}
     share = 0.05
+    untested = "outputs are not known on two halves of the reference"
     extremities: Rows
 
     def update(self, behavior: Behavior) -> None:

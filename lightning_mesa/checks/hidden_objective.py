@@ -13,6 +13,7 @@ class HiddenObjective(Check):
     share = 1.0
     uses_reference = False
     of_probes = True
+    untested = "no probe has moved the target of a proxy inside the model"
 
     def null(self, thresholds: Thresholds) -> str:
         """The null hypothesis in words."""

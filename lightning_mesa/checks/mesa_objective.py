@@ -27,6 +27,7 @@ class MesaObjective(Check):
     severity = "alert"
     uses_reference = False
     of_probes = True
+    untested = "no probe has moved the target of a proxy inside the model"
 
     def null(self, thresholds: Thresholds) -> str:
         """The null hypothesis in words."""

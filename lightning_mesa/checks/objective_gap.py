@@ -12,7 +12,9 @@ from lightning_mesa.objectives.objective import Objective
 from lightning_mesa.records import LEVEL, Behavior, Finding
 from lightning_mesa.stats.competence import Competence, Gap, best_constant, limits, paired_gap
 from lightning_mesa.stats.intervals import Estimate, Mean, tally
+from lightning_mesa.stats.many import counts, some
 
+NO_ROOM = "an output that does not look at the input already scores the ceiling"
 DISTANCES = ("outer", "inner", "reward_result")
 
 
@@ -44,7 +46,7 @@ class ObjectiveGap(Check):
             if name in behavior.uniform_scores:
                 self.sums.add((where, "uniform", name), objective.scaled(behavior.uniform_scores[name]).sum())
             elif name in behavior.prescribed:
-                self.sums.add((where, "prescribed", name), behavior.prescribed[name].sum(0))
+                self.sums.add((where, "prescribed", name), counts(behavior.prescribed[name]))
             if name in behavior.oracle_scores:
                 self.sums.add((where, "oracle", name), objective.scaled(behavior.oracle_scores[name]).sum())
             if objective is self.hypotheses.base:
@@ -93,8 +95,9 @@ class ObjectiveGap(Check):
         mean = competence.mean
         score = tuple(low + (high - low) * x for x in (mean.value, *mean.limits(LEVEL))) if known else None
         detail = withheld
-        if not withheld and not (known and competence.exists):
-            detail = {"reason": "an output that does not look at the input already scores the ceiling"}
+        if known and not competence.exists:
+            chance, ceiling = (low + (high - low) * x for x in (competence.chance, competence.ceiling))
+            detail = {"reason": NO_ROOM, "chance": chance, "ceiling": ceiling}
         estimate = competence if known and competence.exists else None
         n = competence.n
         about = {"n": n, "objective": name}
@@ -142,9 +145,9 @@ class ObjectiveGap(Check):
         if intended is None or not {base.name, intended.name} <= behavior.prescribed.keys():
             return
         by_base, wanted = behavior.prescribed[base.name], behavior.prescribed[intended.name]
-        some = by_base.any(1)
-        served = wanted.gather(1, by_base.to(torch.uint8).argmax(1, keepdim=True))[:, 0]
-        self.sums.add((behavior.distribution, "outer"), tally(served[some].double(), binary=True))
+        asked = some(by_base)
+        served = wanted.gather(1, by_base.view(torch.uint8).argmax(1, keepdim=True))[:, 0]
+        self.sums.add((behavior.distribution, "outer"), tally(served[asked].double(), binary=True))
 
     def _distances(self, look: Look, where: str, intended: Objective) -> list[Finding]:
         """Each distance is a regret: what is lost by one objective when behavior serves another."""

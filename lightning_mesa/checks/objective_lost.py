@@ -12,6 +12,7 @@ class ObjectiveLost(Check):
     name = "objective_lost"
     share = 0.35
     severity = "alert"
+    untested = "base alone is listed, and nothing else shows capability: base_lost asks this"
 
     def null(self, thresholds: Thresholds) -> str:
         """The null hypothesis in words."""

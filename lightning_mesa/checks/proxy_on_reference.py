@@ -11,6 +11,7 @@ class ProxyOnReference(Check):
     name = "proxy_on_reference"
     share = 0.05
     uses_reference = False
+    untested = "no proxy is listed that prescribes choices"
 
     def null(self, thresholds: Thresholds) -> str:
         """The null hypothesis in words."""

@@ -28,6 +28,7 @@ class ProxyPursued(Check):
     share = 0.25
     severity = "alert"
     uses_reference = False
+    untested = "no proxy is listed that prescribes choices"
     sums: Sums
 
     def update(self, behavior: Behavior) -> None:

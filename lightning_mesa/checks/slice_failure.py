@@ -28,6 +28,7 @@ class SliceFailure(Check):
     metrics = {"slice": None}  # another one at each look
     share = 0.15
     severity = "alert"
+    untested = "no groups= are given"
     sums: Sums
 
     def update(self, behavior: Behavior) -> None:

@@ -30,7 +30,7 @@ class Source(ABC):
 
     @property
     def owners(self) -> tuple[object, ...]:
-        """Objects of the user's whose random generators a look must not advance."""
+        """Objects of the user's that own random generators, or whose code uses some, which a look must not advance."""
         return ()
 
     @property

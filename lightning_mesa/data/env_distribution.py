@@ -13,7 +13,9 @@ from lightning_mesa.errors import ConfigurationError, shown
 from lightning_mesa.objectives.episodes import EpisodeObjective
 from lightning_mesa.objectives.objective import function_of
 from lightning_mesa.observe.context import LookContext, Reading
+from lightning_mesa.observe.generators import owned
 from lightning_mesa.observe.policies import Policy
+from lightning_mesa.observe.running_statistics import RunningStatistics, SetStatistics, is_env
 
 EnvSpec: TypeAlias = str | Callable[[], Any] | Any
 
@@ -48,6 +50,11 @@ class EnvDistribution(Distribution):
             searched for what objectives gain from. Needs discrete actions, and an environment that its seed and the
             actions bring to the same situation again. 0 for none; with less than 200 weights are seldom identified.
         discount: Of what follows a decision, in (0, 1]; that of the training, where it has one.
+        statistics: Where the training's environments are, ``"model.ATTRIBUTE"`` or ``"datamodule.ATTRIBUTE"``. Their
+            running statistics of observations (``NormalizeObservation`` and the like) are copied before each look, and
+            stand still during it. Or a function ``(pl_module, envs) -> None`` that sets them in the monitor's vector
+            environment, or its import path. Default: the only environments with such a wrapper that the
+            LightningModule, the DataModule or the training data hold.
         data_regime: ``"fresh"``: new episodes at every look. ``"reused"``: the same seeds at every look.
             ``"adaptive"``: as for a :class:`LoaderDistribution`. ``"auto"``: adaptive where a plateau scheduler
             monitors a value of these episodes, else fresh.
@@ -70,6 +77,7 @@ class EnvDistribution(Distribution):
         chance_episodes: int = 100,
         decisions: int = 0,
         discount: float = 0.99,
+        statistics: str | SetStatistics | None = None,
         data_regime: str = "auto",
     ) -> None:
         if find_spec("gymnasium") is None:
@@ -95,6 +103,8 @@ class EnvDistribution(Distribution):
         self.chance_episodes = chance_episodes
         self.decisions = decisions
         self.discount = discount
+        late = isinstance(statistics, str) and is_found_late(statistics)
+        self.statistics = statistics if late else function_of(statistics, "statistics")
         self.data_regime = checked_regime(data_regime)
 
     def default_name(self, default: str) -> str:
@@ -120,7 +130,12 @@ class EnvDistribution(Distribution):
                 f"the environments of distribution {name!r} are those that the model trains in, and a look would "
                 "interfere with that: pass a function that makes others."
             )
-        return EnvSource(name, self, envs)
+        asked = self.statistics
+        if isinstance(asked, str):
+            training, given = {asked: _found(trainer, pl_module, asked, name)}, None
+        else:
+            training, given = _held(trainer, pl_module), asked
+        return EnvSource(name, self, envs, RunningStatistics(envs, training, given, self.timeout))
 
     def resolve(self, find: Callable[[str], object]) -> Any:
         """The vector environment.
@@ -159,6 +174,32 @@ class EnvDistribution(Distribution):
 
 def _itself(env: Any) -> Any:
     return env
+
+
+def _found(trainer: Any, pl_module: Any, asked: str, name: str) -> list[Any]:
+    """The training's environments where the user says that they are."""
+    try:
+        return owned((find(trainer, pl_module, asked),), is_env)
+    except ConfigurationError:
+        raise ConfigurationError(
+            f"distribution {name!r}: there is no statistics={asked!r}; name an attribute of the LightningModule or the "
+            "DataModule that holds the training's environments, such as 'model.envs', or pass a function "
+            "(pl_module, envs)."
+        ) from None
+
+
+def _held(trainer: Any, pl_module: Any) -> dict[str, list[Any]]:
+    """Where training may hold its environments, and those that are there."""
+    owners = {"model": pl_module, "datamodule": trainer.datamodule}
+    held = {
+        f"{owner}.{name}": owned((value,), is_env)
+        for owner, of_one in owners.items()
+        for name, value in getattr(of_one, "__dict__", {}).items()
+        if name not in ("trainer", "_trainer", "_fabric")
+    }
+    if not getattr(trainer.train_dataloader, "num_workers", 0):  # else other processes have the environments
+        held["train_dataloader"] = owned((trainer.train_dataloader,), is_env)
+    return {place: envs for place, envs in held.items() if envs}
 
 
 def _trains_in(envs: Any, owners: Iterable[object]) -> bool:

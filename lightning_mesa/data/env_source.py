@@ -25,6 +25,7 @@ from lightning_mesa.observe.policies import (
     random_policy,
 )
 from lightning_mesa.observe.rollouts import Episodes, run_episodes
+from lightning_mesa.observe.running_statistics import RunningStatistics
 from lightning_mesa.records import Behavior, Decisions
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class EnvSource(Source):
         name: Name of the distribution.
         distribution: What the user asked for.
         envs: The vector environment.
+        statistics: The running statistics in it.
 
     Attributes:
         levels: Chance and the oracle's score, as ``"chance/OBJECTIVE"``: measured once in a run, at the first look.
@@ -47,12 +49,19 @@ class EnvSource(Source):
 
     reusable = False
 
-    def __init__(self, name: str, distribution: "EnvDistribution", envs: Any) -> None:
+    def __init__(self, name: str, distribution: "EnvDistribution", envs: Any, statistics: RunningStatistics) -> None:
         self.name = name
         self.parts = {name: None}
         self.distribution = distribution
         self.envs = envs
+        self.statistics = statistics
+        self._checked = False
         self.levels: dict[str, float] = {}
+
+    @property
+    def owners(self) -> tuple[object, ...]:
+        """The environments, whose code may draw from a generator of the user's script."""
+        return (self.envs, self.distribution)
 
     def draws_anew(self, seed: int) -> bool:
         """Episodes are new where their seeds are."""
@@ -80,6 +89,7 @@ class EnvSource(Source):
         objectives = cast("list[EpisodeObjective]", list(context.hypotheses.scored))
         ours, trainer = self.distribution, context.trainer
         try:
+            self.statistics.follow(context.pl_module)
             self._measure_levels(context, objectives)
             if not (mine := self._share(context, ours.episodes)):
                 return
@@ -90,6 +100,9 @@ class EnvSource(Source):
             except NoActionError:
                 nothing = torch.full((len(mine),), torch.nan, dtype=torch.float64)
                 episodes = Episodes({o.name: nothing for o in objectives}, torch.zeros(len(mine), dtype=torch.long))
+            if not self._checked:
+                self.statistics.check()
+                self._checked = True
             yield replace(self._behavior(episodes, mine, objectives), decisions=self._decisions(context))
         except ConfigurationError as error:
             raise ConfigurationError(f"distribution {self.name!r}: {error}") from error

@@ -1,7 +1,7 @@
 """Items that are read in one pass, and the distributions that they make up."""
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
@@ -11,19 +11,21 @@ from torch.utils.data import DataLoader, Dataset
 from lightning_mesa.data.distribution import Source
 from lightning_mesa.data.progress import progress
 from lightning_mesa.errors import ConfigurationError
+from lightning_mesa.objectives.hypotheses import Hypotheses
 from lightning_mesa.observe.context import LookContext, Reading
-from lightning_mesa.observe.forward import observe
+from lightning_mesa.observe.forward import about, observe
 from lightning_mesa.observe.freshness import draws_anew
 from lightning_mesa.observe.generators import generators
 from lightning_mesa.observe.isolation import random_streams
 from lightning_mesa.observe.loaders import ItemLoader, item_loader
-from lightning_mesa.observe.parts import Where, joined
+from lightning_mesa.observe.parts import Where
+from lightning_mesa.observe.pending import Pending, settled
 from lightning_mesa.records import Behavior
 
 Items: TypeAlias = DataLoader[Any] | Dataset[Any]
 
-CHUNK = 100_000
-"""Items times choices that are measured at once."""
+CHUNK = 2**23
+"""Bytes of behavior that are fetched from the device and measured at once."""
 
 ENDLESS = 100_000
 """A stream without a length that has given more items than this is taken for one that never ends."""
@@ -91,26 +93,32 @@ class ItemSource(Source):
                 rank=trainer.global_rank,
                 world_size=trainer.world_size,
             )
-            behaviors = observe(replace(context, reading=self.reading), self.parts, loader)
+            batches = observe(replace(context, reading=self.reading), self.parts, loader)
             title = f"{context.name}: {', '.join(self.parts)}"
-            yield from self._in_chunks(progress(trainer, behaviors, title, batches_in(loader), context.started))
+            shown = progress(trainer, batches, title, batches_in(loader), context.started)
+            yield from self._in_chunks(shown, context.hypotheses)
 
-    def _in_chunks(self, behaviors: Iterator[Behavior]) -> Iterator[Behavior]:
-        """Join small batches of each part: a measure's work is per call more than per item."""
-        chunks: dict[str, list[Behavior]] = {name: [] for name in self.parts}
-        read = 0
-        for behavior in behaviors:
-            read += max(1, behavior.n)  # a predicate may choose none
+    def _in_chunks(self, batches: Iterator[Pending | None], hypotheses: Hypotheses) -> Iterator[Behavior]:
+        """Join small batches: a measure's work is per call more than per item, and the device is waited for once."""
+        chunk: list[Pending] = []
+        read, size = 0, 0
+        for batch in batches:
+            read += 1 if batch is None else max(1, batch.behavior.n)
             self._check_end(read)
-            if not behavior.n:
+            if batch is None:
                 continue
-            chunk = chunks[behavior.distribution]
-            chunk.append(behavior)
-            choices = max((p.shape[1] for p in behavior.prescribed.values()), default=1)
-            if sum(b.n for b in chunk) * choices >= CHUNK:
-                yield joined(chunk)
-                chunk.clear()
-        yield from (joined(chunk) for chunk in chunks.values() if chunk)
+            size += batch.nbytes
+            if size >= CHUNK:
+                yield from self._settled([*chunk, batch], hypotheses)
+                chunk, size = [], 0
+            else:
+                chunk.append(batch.kept())
+        if chunk:
+            yield from self._settled(chunk, hypotheses)
+
+    def _settled(self, chunk: Sequence[Pending], hypotheses: Hypotheses) -> list[Behavior]:
+        with about(self.parts):
+            return settled(chunk, hypotheses)
 
     def _check_end(self, read: int) -> None:
         if read > ENDLESS and self.limit is None and batches_in(self.items) is None:

@@ -14,10 +14,10 @@ from lightning_mesa.data.items import Items, ItemSource, batches_in
 from lightning_mesa.errors import ConfigurationError, shown
 from lightning_mesa.objectives.episodes import EpisodeObjective
 from lightning_mesa.objectives.objective import Target, function_of, key_of
-from lightning_mesa.observe.context import Inputs, LookContext
+from lightning_mesa.observe.arguments import forward_of
+from lightning_mesa.observe.context import Forward, Inputs, LookContext
 from lightning_mesa.observe.parts import CONFLICT, Where
 
-Forward: TypeAlias = Callable[[Any, Any], Any] | str
 if TYPE_CHECKING:
     ItemsSpec: TypeAlias = Items | Callable[[], Items] | str
 else:
@@ -36,8 +36,8 @@ class LoaderDistribution(Distribution):
         source: A DataLoader, a Dataset, a function without arguments that returns either, or the name of
             one: ``"val"``, ``"val/1"``, ``"datamodule.ATTRIBUTE"``, ``"model.ATTRIBUTE"``; other strings with a dot
             are import paths. Functions are called, and names looked up, when training starts.
-        forward: ``(pl_module, batch) -> outputs``, where it differs from the monitor's.
-        inputs: The model's input in the batch, where it differs from the monitor's.
+        forward: What is called, where it differs from the monitor's; a function, or a path as there.
+        inputs: The model's input in the batch, where it differs from the monitor's; written as there.
         ids: Key or index of ``[n]`` integer or string ids in the batch, or a function ``batch -> [n]``, also written
             ``"package.module:name"``. Where the reference and a shifted distribution both have ids and hold the same
             ones, the gap is measured on pairs, with narrower limits.
@@ -69,7 +69,7 @@ class LoaderDistribution(Distribution):
         if batch_size < 1:
             raise ConfigurationError(f"batch_size must be at least 1, not {shown(batch_size)}.")
         self.source: ItemsSpec = imported_early(source, f"distribution {shown(source)}")
-        self.forward = function_of(forward, "forward")
+        self.forward = forward_of(forward)
         self.inputs = inputs
         self.ids = None if ids is None else key_of(ids, "ids")
         self.where = _checked_where(where)

@@ -25,6 +25,7 @@ def fit_conditional_logit(
     *,
     weights: Tensor | None = None,
     offset: Tensor | None = None,
+    counts: Tensor | None = None,
     clusters: Tensor | None = None,
     names: Sequence[str] | None = None,
     exhaustive: bool = False,
@@ -42,6 +43,8 @@ def fit_conditional_logit(
         probabilities: ``[n, A]`` the policy's, which add up to 1.
         weights: ``[n]`` of the items, not negative; else all alike.
         offset: ``[n, A]`` what is known of the utility; ``-inf`` for choices that are not available.
+        counts: ``[n, A]`` for how many choices each one stands, that are alike in features and offset and whose
+            probabilities are added up; 0 for none. See :class:`~lightning_mesa.irl.alike.Alike`.
         clusters: ``[n]`` integer labels of items that were drawn together, such as those of one episode.
         names: Of the features.
         exhaustive: Whether the items are all that there are, such as the states of a whole MDP: then nothing was
@@ -57,9 +60,11 @@ def fit_conditional_logit(
         raise ValueError(f"weights must be [{n}], finite and not negative")
     weights = weights / weights.sum().clamp(min=1e-300)
     offset = torch.zeros_like(probabilities) if offset is None else offset.double()
+    offset = offset if counts is None else offset + counts.double().log()
     available = _available(offset, probabilities)
+    stands_for = available.double() if counts is None else counts.double()
 
-    uniform = available.double() / available.sum(1, keepdim=True)
+    uniform = stands_for / stands_for.sum(1, keepdim=True)
     features = _apart(features, uniform)
     structure = _information(features, uniform, weights)
     basis = informative(structure)
@@ -109,18 +114,26 @@ def fit_conditional_logit(
         covariance,
         basis,
         units,
-        -_loss(weights, probabilities, log_q),
-        references(probabilities, weights, available),
+        -_loss(weights, probabilities, log_q) - float(weights @ torch.xlogy(probabilities, stands_for).sum(1)),
+        references(probabilities, weights, available) if counts is None else {},
         converged,
     )
 
 
 def log_likelihoods(
-    features: Tensor, probabilities: Tensor, solution: Tensor, *, offset: Tensor | None = None
+    features: Tensor,
+    probabilities: Tensor,
+    solution: Tensor,
+    *,
+    offset: Tensor | None = None,
+    counts: Tensor | None = None,
 ) -> Tensor:
     """``[n]`` expected log-likelihoods ``sum_a p log q_w`` of items at given weights ``[K]``, in nats."""
-    offset = torch.zeros_like(probabilities, dtype=torch.float64) if offset is None else offset.double()
-    return _expected(probabilities.double(), _log_softmax(features.double(), solution.double(), offset))
+    p = probabilities.double()
+    offset = torch.zeros_like(p) if offset is None else offset.double()
+    stands_for = torch.ones_like(p) if counts is None else counts.double()
+    log_q = _log_softmax(features.double(), solution.double(), offset + stands_for.log())
+    return _expected(p, log_q) - torch.xlogy(p, stands_for).sum(1)
 
 
 def references(

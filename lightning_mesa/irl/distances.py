@@ -60,18 +60,21 @@ def one_step_features(features: Tensor, available: Tensor | None = None) -> Tens
 
     Args:
         features: ``[n, A, K]``.
-        available: ``[n, A]`` bool, which choices there are: all by default. The result is 0 at others.
+        available: ``[n, A]`` bool, which choices there are, or for how many each one stands: one by default. The result
+            is 0 where there is none.
 
     Raises:
         ValueError: If shapes do not fit, a feature is not finite, or an item has no choice.
     """
     if features.ndim != 3 or (available is not None and available.shape != features.shape[:2]):
         raise ValueError(f"features must be [n, A, K], not {list(features.shape)}, and available [n, A]")
-    there = torch.ones(features.shape[:2], dtype=torch.bool) if available is None else available.bool()
+    counts = torch.ones(features.shape[:2], dtype=torch.float64) if available is None else available.double()
+    there = counts > 0
     known = torch.where(there[..., None], features.double(), 0)
     if not bool(there.any(1).all() and known.isfinite().all()):
         raise ValueError("features must be finite, and each item must have a choice that is available")
-    about = torch.where(there[..., None], known - known.sum(1, keepdim=True) / there.sum(1)[:, None, None], 0)
+    mean = torch.einsum("na,nak->nk", counts, known) / counts.sum(1, keepdim=True)
+    about = torch.where(there[..., None], known - mean[:, None], 0)
     return _rounded(about, _rounding(features) * _sizes(known.unbind(-1)))
 
 

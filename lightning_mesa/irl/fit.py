@@ -30,7 +30,7 @@ class ObjectiveFit:
         log_likelihood: Mean log-likelihood of the choices at the weights, in nats.
         references: That of null models: ``"uniform"``, ``"marginal"`` (always the same frequencies), and of the choice
             probabilities themselves, ``"perfect"``; an objective that rewards whatever is done reaches the last one
-            (the *bottle cap*), so that it bounds every fit and proves none.
+            (the *bottle cap*), so that it bounds every fit and proves none. None where choices stand for several.
         converged: False where the weights have no finite value, as choices are deterministic.
     """
 

@@ -66,18 +66,21 @@ def goal_directedness_of(
     probabilities: Tensor,
     *,
     offset: Tensor | None = None,
+    counts: Tensor | None = None,
+    log_p: Tensor | None = None,
     clusters: Tensor | None = None,
     level: float = 0.95,
 ) -> GoalDirectedness:
     """The same where the conditional logit has been fitted already; that it was does not widen the limits.
 
-    At the best weights the likelihood does not change with them in first order (the envelope theorem).
+    At the best weights the likelihood does not change with them in first order (the envelope theorem). Where choices
+    stand for several, ``counts`` and ``log_p`` are as :class:`~lightning_mesa.irl.alike.Alike` has them.
     """
     p = probabilities.double()
-    choices = torch.full_like(p[:, 0], p.shape[1]) if offset is None else (offset > -torch.inf).sum(1).double()
-    gained = log_likelihoods(features, p, fit.solution, offset=offset) + choices.log()
-    decided = choices.log() - torch.special.entr(p).sum(1)
-    most = choices.log()
+    there = torch.ones_like(p) if offset is None else (offset > -torch.inf).double()
+    most = (there if counts is None else counts.double()).sum(1).log()
+    gained = log_likelihoods(features, p, fit.solution, offset=offset, counts=counts) + most
+    decided = most - (torch.special.entr(p) if log_p is None else -p * log_p).sum(1)
     sign = int(fit.solution.sign()) if len(fit.solution) == 1 else 0
     return GoalDirectedness(
         ratio(gained, most, clusters=clusters, level=level).clamped(0, 1),
@@ -114,7 +117,12 @@ def _share(gained: Tensor, decided: Tensor, clusters: Tensor | None, level: floa
 
 
 def own_lights_regret(
-    probabilities: Tensor, prescribed: Tensor, *, clusters: Tensor | None = None, level: float = 0.95
+    probabilities: Tensor,
+    prescribed: Tensor,
+    *,
+    log_p: Tensor | None = None,
+    clusters: Tensor | None = None,
+    level: float = 0.95,
 ) -> Average:
     """What choices lose, by their own lights, if they are made as an objective prescribes; in nats, without any fit.
 
@@ -126,12 +134,14 @@ def own_lights_regret(
     Args:
         probabilities: ``[n, A]``.
         prescribed: ``[n, A]`` bool; items for which nothing is prescribed do not count.
+        log_p: ``[n, A]`` where choices stand for several, see :class:`~lightning_mesa.irl.alike.Alike`.
         clusters: ``[n]`` labels of items that were drawn together.
         level: Of the limits.
     """
     some = prescribed.any(1)
     p = probabilities[some].double()
-    log_p = p.clamp(min=1e-300).log()
-    restricted = log_p.masked_fill(~prescribed[some], -torch.inf).softmax(1)
+    log_sums = p.clamp(min=1e-300).log()
+    log_p = log_sums if log_p is None else log_p[some]
+    restricted = log_sums.masked_fill(~prescribed[some], -torch.inf).softmax(1)
     regret = (p * log_p).sum(1) - (restricted * log_p).sum(1)
     return mean(regret, clusters=None if clusters is None else clusters[some], level=level)

@@ -92,6 +92,7 @@ class Alarm(Thresholds):
         self.looks = looks
         self.since_step = since_step
         self.last_healthy_step: int | None = None
+        self.gate_opened = False
         self._standing: set[Key] = set()
         self._first_crossing: dict[Key, int] = {}
         self._bets: dict[tuple[str, str], dict[str, RestartEProcess]] = {}
@@ -106,10 +107,11 @@ class Alarm(Thresholds):
         passed = max(1, (look.number or 0) - self.look)
         self.look += passed
         gate_open = self.gate_is_open(look)
+        self.gate_opened |= gate_open
         alerts: list[Alert] = []
         evidence: dict[tuple[str, str], float] = {}
         p_values: dict[str, dict[str, Sequence[tuple[float, str | None]]]] = {where: {} for where in look.roles}
-        for tested in self._tested(look, passed):
+        for tested in self.tested(look, passed):
             where, check = tested.where, tested.check
             p_values[where][check.name] = [
                 (p, test.proxy) for p, test in zip(tested.p_values, tested.tests, strict=True)
@@ -164,6 +166,7 @@ class Alarm(Thresholds):
             "looks": self.looks,
             "since_step": self.since_step,
             "last_healthy_step": self.last_healthy_step,
+            "gate_opened": self.gate_opened,
             "standing": [list(key) for key in sorted(self._standing)],
             "first_crossing": [[*key, step] for key, step in self._first_crossing.items()],
             "bets": [
@@ -178,6 +181,7 @@ class Alarm(Thresholds):
         self.looks = state["looks"]
         self.since_step = state["since_step"]
         self.last_healthy_step = state["last_healthy_step"]
+        self.gate_opened = state["gate_opened"]
         self._standing = {(where, name, about) for where, name, about in state["standing"]}
         self._first_crossing = {(where, name, about): step for where, name, about, step in state["first_crossing"]}
         self._bets = {}
@@ -186,14 +190,19 @@ class Alarm(Thresholds):
                 process = self._bets.setdefault((where, name), {})[proxy] = RestartEProcess(looks=self.looks)
                 process.load_state_dict(memory)
 
-    def _tested(self, look: Look, passed: int) -> Iterator["Tested"]:
-        """Every check that has something to test, place by place."""
+    def tested(self, look: Look, passed: int) -> Iterator["Tested"]:
+        """Every check that has something to test, place by place; evidence on fresh items is remembered.
+
+        Args:
+            look: The look, which is counted already.
+            passed: How many looks have been due since the last one taken, this one included.
+        """
         for check, share in shares(self.checks, probed=look.internals is not None).items():
             places = check.places(look)
             for where in places:
                 if tests := check.tests(look, where, self):
                     adjusted = holm([test.null.p_value() for test in tests])
-                    regimes = [look.regime_of_data(place) for place in _rests_on(look, where, check)]
+                    regimes = [look.regime_of_data(place) for place in rests_on(look, where, check)]
                     level = self.alpha * share / len(places)
                     if set(regimes) == {"fresh"} and (bets := _log_e_values(tests)) is not None:
                         decisions = self._bet(where, check, level, bets, passed)
@@ -304,7 +313,8 @@ def _key(tested: Tested, test: Test) -> Key:
     return tested.where, tested.check.name, test.proxy or test.group or ""
 
 
-def _rests_on(look: Look, where: str, check: Check) -> list[str]:
+def rests_on(look: Look, where: str, check: Check) -> list[str]:
+    """The distributions that the evidence of a check rests on, the reference first."""
     return [look.reference, where] if check.uses_reference else [where]
 
 

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from lightning_mesa.errors import ConfigurationError, shown
-from lightning_mesa.objectives.objective import Objective, Target, key_of, labels_of, with_label
+from lightning_mesa.objectives.objective import Demand, Objective, Target, key_of, labels_of, with_label
+from lightning_mesa.stats.many import largest
 
 _AS_A_WHOLE = "score it as a whole by ScoreFunction(fn), for instance by the share of them that are right"
 
@@ -70,27 +71,36 @@ class Matches(Objective):
                 f"objective {self.name!r}: {len(targets)} targets for {len(outputs)} rows of outputs; the outputs must "
                 "be [n, A], one row per item. Pass outputs=, a function (outputs, batch) -> [n, A]."
             )
-        return outputs.argmax(-1) == targets
+        return largest(outputs) == targets
 
     def prescribes(self, batch: Any, num_choices: int) -> Tensor:
-        """``[n, A]`` bool with the target's choice set; none where the target is ``ignore_index``."""
-        targets, ignored = self._targets(batch), self.ignores(batch)
+        """``[n, A]`` bool with the target's choice set, none where the target is no choice."""
+        targets = self._targets(batch)
         if self.classes is not None and len(self.classes) != num_choices:
             raise ConfigurationError(
                 f"objective {self.name!r}: classes= has {len(self.classes)} names and the outputs {num_choices} "
                 "choices: name each choice, in the order of the outputs."
             )
-        prescribed = targets[:, None] == torch.arange(num_choices, device=targets.device)
-        known = prescribed.any(1) if ignored is None else prescribed.any(1) | ignored.to(targets.device)
-        if not known.all():
+        known = (targets >= 0) & (targets < num_choices)
+        none = torch.zeros(len(targets), num_choices, dtype=torch.bool, device=targets.device)
+        return none.scatter_(1, targets.long().clamp(0, num_choices - 1)[:, None], known[:, None])
+
+    def demands(self, batch: Any, num_choices: int) -> Sequence[Demand]:
+        """That each target is one of the choices, or ``ignore_index``."""
+        targets, ignored = self._targets(batch), self.ignores(batch)
+        known = (targets >= 0) & (targets < num_choices)
+        known = known if ignored is None else known | ignored.to(targets.device)
+
+        def complaint() -> str:
             low, high = int(targets.min()), int(targets.max())
             odd = low if low < 0 else high
-            raise ConfigurationError(
+            return (
                 f"objective {self.name!r}: targets range from {low} to {high}, but the outputs have {num_choices} "
                 f"choices, 0 to {num_choices - 1}. If {odd} marks items without a label, pass ignore_index={odd}. If "
                 "the choices are not the last dimension of the model's outputs, pass outputs=."
             )
-        return prescribed
+
+        return (Demand(known.all(), complaint),)
 
     def _check_outputs(self, outputs: Tensor) -> None:
         """Refuse what does not have one number for each choice, with what can be done about each kind."""

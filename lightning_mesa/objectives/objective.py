@@ -4,6 +4,7 @@ import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from lightning_mesa.attach.importing import imported
 from lightning_mesa.errors import ConfigurationError, said, shown
+from lightning_mesa.stats.many import some
 
 # Functions return Any, as the help of a command line would list every subclass of Tensor.
 Target: TypeAlias = str | int | Callable[[Any], Any]
@@ -163,6 +165,19 @@ def with_label(labels: Tensor | list[str], label: Any) -> Tensor:
     return same if isinstance(same, Tensor) else torch.tensor([one == label for one in labels], dtype=torch.bool)
 
 
+@dataclass(frozen=True)
+class Demand:
+    """What must hold of the values in a batch. It is asked for many batches at once, as the answer is on the device.
+
+    Attributes:
+        holds: One bool, on the device.
+        complaint: What is wrong, in words, where it does not hold.
+    """
+
+    holds: Tensor
+    complaint: Callable[[], str]
+
+
 class Objective(ABC):
     """A criterion by which behavior can be scored, one number per item.
 
@@ -204,6 +219,10 @@ class Objective(ABC):
             ``[n, A]`` bool, or None where the objective prescribes no discrete choices.
         """
         return None
+
+    def demands(self, batch: Any, num_choices: int) -> Sequence[Demand]:
+        """What must hold of the batch for :meth:`prescribes`; arguments as there."""
+        return ()
 
     def ignores(self, batch: Any) -> Tensor | None:
         """Which items have no label, so that no model can be right or wrong on them; asked before they are scored.
@@ -263,26 +282,44 @@ class Objective(ABC):
             )
 
 
+def bounds_kept(objective: Objective, scores: Tensor) -> Demand:
+    """That no finite score lies outside the objective's bounds by more than rounding."""
+    (low, high), each = objective.bounds, objective.of.removesuffix("s")
+    tolerance = 1e-6 * (high - low)
+    kept = (scores >= low - tolerance) & (scores <= high + tolerance)
+
+    def complaint() -> str:
+        finite = scores[scores.isfinite()]
+        return (
+            f"objective {objective.name!r} gave scores from {float(finite.min()):g} to {float(finite.max()):g}, "
+            f"outside its bounds [{low:g}, {high:g}]: pass bounds= that hold for every {each}."
+        )
+
+    return Demand((kept | ~scores.isfinite()).all(), complaint)
+
+
+def clipped(objective: Objective, scores: Tensor) -> Tensor:
+    """``[n]`` float64: rounding errors cut off, NaN where a score is not finite; bool as 0 and 1."""
+    if scores.dtype == torch.bool:
+        return scores.double()
+    return scores.double().clamp(*objective.bounds).where(scores.isfinite(), torch.nan)
+
+
 def within_bounds(objective: Objective, scores: Tensor) -> Tensor:
-    """The scores, rounding errors cut off, NaN where they are not finite.
+    """The scores as :func:`clipped`.
 
     Raises:
         ConfigurationError: If one lies outside the objective's bounds.
     """
-    (low, high), each = objective.bounds, objective.of.removesuffix("s")
-    finite = scores[scores.isfinite()]
-    tolerance = 1e-6 * (high - low)
-    if len(finite) and not (finite.min() >= low - tolerance and finite.max() <= high + tolerance):
-        raise ConfigurationError(
-            f"objective {objective.name!r} gave scores from {float(finite.min()):g} to {float(finite.max()):g}, "
-            f"outside its bounds [{low:g}, {high:g}]: pass bounds= that hold for every {each}."
-        )
-    return scores.clamp(low, high).where(scores.isfinite(), torch.nan)
+    demand = bounds_kept(objective, scores)
+    if not demand.holds:
+        raise ConfigurationError(demand.complaint())
+    return clipped(objective, scores)
 
 
 def conflicting(by_base: Tensor, by_proxy: Tensor) -> Tensor:
     """``[n]`` bool: the items on which no choice serves both, of ``[n, A]`` what each prescribes."""
-    return by_base.any(1) & by_proxy.any(1) & ~(by_base & by_proxy).any(1)
+    return some(by_base) & some(by_proxy) & ~some(by_base & by_proxy)
 
 
 def _default_name(source: Target | ScoreFn) -> str:

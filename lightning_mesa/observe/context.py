@@ -13,6 +13,10 @@ Outputs: TypeAlias = Callable[[Any, Any], Any]
 Inputs: TypeAlias = str | int | Sequence[str]
 # A function last: a command line would take a list for one, and could not write it down.
 Groups: TypeAlias = str | int | Sequence[Target] | Mapping[str, Target] | Callable[[Any], Any]
+Forward: TypeAlias = Callable[[Any, Any], Any] | str
+
+WHOLE_BATCH = "*"
+"""As ``inputs``: the model takes the whole batch as its one argument."""
 
 
 @dataclass(frozen=True)
@@ -20,16 +24,17 @@ class Reading:
     """How to read one distribution: how its batches reach the model and what comes out.
 
     Attributes:
-        forward: ``(pl_module, batch) -> outputs``; None calls the LightningModule on ``inputs``.
-        inputs: Index, key, or keys passed by keyword; None takes a tensor batch whole and the first element
-            of a tuple.
+        forward: ``(pl_module, batch) -> outputs``; or the path of a submodule or method of the LightningModule, which
+            is called on ``inputs``; None calls the LightningModule itself.
+        inputs: Index, key, or keys passed by keyword; ``"*"`` takes the whole batch; None takes a tensor batch whole
+            and the first element of a tuple.
         outputs: ``(outputs, batch) -> [n, A]``; None takes a tensor, ``["logits"]`` or ``.logits``.
         groups: Name -> key of group labels in the batch, or a function ``batch -> [n]`` labels.
         ids: Key or index of item ids in the batch, or a function ``batch -> [n]`` ids.
         cue: ``batch -> batch``, the same inputs with a cue; costs a second forward pass.
     """
 
-    forward: Callable[[Any, Any], Any] | None = None
+    forward: Forward | None = None
     inputs: Inputs | None = None
     outputs: Outputs | None = None
     groups: Mapping[str, Target] = field(default_factory=dict)

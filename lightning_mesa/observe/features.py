@@ -41,7 +41,8 @@ def compared(
     other = _of_last_layer(read_by_copy, outputs)
     if other is None:
         return "the model's untrained copy takes another path"
-    return Features(own[:limit].float().cpu(), other[:limit].float().cpu())
+    # Copies, as some models give out the same memory again.
+    return Features(own[:limit].detach().float().clone(), other[:limit].detach().float().clone())
 
 
 @contextmanager

@@ -1,8 +1,7 @@
-"""One forward pass per item: from batches to Behavior."""
+"""One forward pass per item: from batches to what is pending on the device."""
 
-import math
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -12,19 +11,22 @@ from torch import Tensor
 
 from lightning_mesa.errors import ConfigurationError
 from lightning_mesa.objectives.hypotheses import Hypotheses
-from lightning_mesa.objectives.objective import Objective, asked, pick, tensor_of, within_bounds
+from lightning_mesa.objectives.objective import Demand, Objective, asked, bounds_kept, tensor_of
+from lightning_mesa.observe.arguments import called, refusal, shape, suggestion, taken
 from lightning_mesa.observe.context import LookContext, Outputs, Reading
 from lightning_mesa.observe.features import MAX_ITEMS, compared, linear_inputs
-from lightning_mesa.observe.labels import check_groups, groups_of, ids_of
+from lightning_mesa.observe.labels import group_labels, ids_of
 from lightning_mesa.observe.loaders import ItemLoader
-from lightning_mesa.observe.parts import CONFLICT, Where, asked_of, in_conflict, masked, part_of, to_score
+from lightning_mesa.observe.parts import CONFLICT, Where, asked_of, in_conflict, masked, to_score
+from lightning_mesa.observe.pending import Pending, discrete, settled, unknown
 from lightning_mesa.observe.rows import cut
 from lightning_mesa.records import Behavior
+from lightning_mesa.stats.many import largest
 
 
 def observe(
     context: LookContext, parts: Mapping[str, Where | None], loader: ItemLoader
-) -> Generator[Behavior, None, None]:
+) -> Generator[Pending | None, None, None]:
     """Run the model over items, one forward pass per batch; to be iterated inside ``no_trace``.
 
     With ``context.untrained``, each of the first items costs a pass of the copy as well.
@@ -35,7 +37,8 @@ def observe(
         loader: The items, from :func:`~lightning_mesa.observe.loaders.item_loader`.
 
     Yields:
-        The behavior on each batch and part; what no part holds, or an objective ignores, is not scored.
+        The behavior on each batch, which is still on the device; None where no item of it is to be scored, as no part
+        holds it or an objective ignores it.
 
     Raises:
         ConfigurationError: If a batch, the model's outputs or a score is not as the objectives need it.
@@ -44,8 +47,8 @@ def observe(
     untrained, reader = context.untrained, context.reader
     precision, strategy = context.trainer.precision_plugin, context.trainer.strategy
     to_compare = 0 if untrained is None else len(range(loader.rank, MAX_ITEMS, loader.world_size))
-    seen, groups = 0, {name: set[str]() for name in parts}
-    try:
+    seen = 0
+    with about(parts):
         for i, cpu_batch in enumerate(loader):
             batch = strategy.batch_to_device(precision.convert_input(cpu_batch))
             call = partial(call_model, batch=batch, reading=reading)
@@ -58,32 +61,42 @@ def observe(
             n = len(outputs)
             wheres = {name: asked_of(where, batch, n) for name, where in parts.items()}
             keep = to_score(wheres.values(), batch, hypotheses, n)
-            behavior = behave("", batch, outputs, hypotheses, reading, loader.numbers(i, seen, n), keep)
-            seen += n
+            numbers, seen = loader.numbers(i, seen, n), seen + n
+            if keep is not None and not keep.any():
+                yield None
+                continue
+            rows, of_rows, rest = cut(batch, outputs, keep)
+            gone = keep if rest is None else None  # what has been left out before anything is scored
+            pending = scored("", rows, of_rows, hypotheses, reading, masked(numbers, gone))
+            behavior = pending.behavior
             if untrained is not None and to_compare and hypotheses.base.name in behavior.prescribed:
                 with precision.forward_context():
                     features = compared(untrained, read, outputs, call, to_compare)
-                behavior = replace(behavior, features=masked(features, keep))
+                behavior = replace(behavior, features=masked(features, gone))
                 to_compare = 0 if isinstance(features, str) else max(0, to_compare - n)
             if reader is not None:
                 with precision.forward_context():
-                    behavior = replace(behavior, activations=masked(reader.activations(given, call), keep))
-            if reading.cue is not None and behavior.n:
+                    behavior = replace(behavior, activations=masked(reader.activations(given, call), gone))
+            if reading.cue is not None:
                 cued_batch = asked(reading.cue, "cue=", batch)
                 with precision.forward_context():
                     raw = call_model(pl_module, cued_batch, reading)
-                of_batch, cued, rest = cut(batch, choices(raw, cued_batch, reading.outputs), keep)
-                score = _score(hypotheses.base, of_batch, cued).double().masked_fill(_unknown(cued), torch.nan)
-                behavior = replace(behavior, cued=masked(score, rest))
-            for name, where in parts.items():
-                if where == CONFLICT and behavior.n:
-                    mask = in_conflict(behavior, hypotheses)
-                else:
-                    mask = masked(wheres[name], keep)
-                part = part_of(behavior, name, mask)
-                groups[name] |= part.groups.keys()
-                check_groups(reading.groups, groups[name], name)
-                yield part
+                cued = masked(choices(raw, cued_batch, reading.outputs), gone)
+                score, kept = _score(hypotheses.base, rows, cued)
+                behavior = replace(behavior, cued=score)
+                pending = replace(pending, cue_unknown=unknown(cued), demands=[*pending.demands, *kept])
+            members = {name: masked(mask, gone) for name, mask in wheres.items()}
+            members |= {name: in_conflict(behavior, hypotheses) for name, where in parts.items() if where == CONFLICT}
+            if rest is not None:
+                members = {name: rest if mask is None else mask.cpu() & rest for name, mask in members.items()}
+            yield replace(pending, behavior=behavior, parts=members)
+
+
+@contextmanager
+def about(parts: Mapping[str, Where | None]) -> Iterator[None]:
+    """Let an error say of which distributions it speaks."""
+    try:
+        yield
     except ConfigurationError as error:
         raise ConfigurationError(f"distribution {' and '.join(map(repr, parts))}: {error}") from error
 
@@ -94,31 +107,15 @@ def call_model(pl_module: Any, batch: Any, reading: Reading) -> Any:
     Raises:
         ConfigurationError: If the input cannot be found in the batch, or the model refuses it.
     """
-    if reading.forward is not None:
+    if callable(reading.forward):
         return reading.forward(pl_module, batch)
-    inputs = reading.inputs
-    keywords: dict[str, Any] = {}
-    arguments: tuple[Any, ...] = ()
-    if inputs is None:
-        if isinstance(batch, Mapping):
-            keys = sorted(map(str, batch))
-            raise ConfigurationError(
-                f"the batch is a mapping with the keys {keys}: say which one the model takes, "
-                "inputs='...', or pass forward=."
-            )
-        arguments = (batch[0] if isinstance(batch, Sequence) else batch,)
-    elif isinstance(inputs, (str, int)):
-        arguments = (pick(batch, inputs, "inputs"),)
-    else:
-        keywords = {key: pick(batch, key, "inputs") for key in inputs}
+    model = called(pl_module, reading.forward)
+    arguments, keywords = taken(batch, reading.inputs, model)
     try:
-        return pl_module(*arguments, **keywords)
+        return model(*arguments, **keywords)
     except Exception as error:
-        called = "pl_module(" + ", ".join([*map(_shape, arguments), *(f"{k}={_shape(v)}" for k, v in keywords.items())])
-        raise ConfigurationError(
-            f"{called}) failed with {type(error).__name__}: {error}. If the model is called in another way, pass "
-            "inputs= or forward=."
-        ) from error
+        name = ".".join(filter(None, ("pl_module", reading.forward)))
+        raise refusal(error, name, arguments, keywords, suggestion(model, batch, reading.inputs)) from error
 
 
 def choices(raw: Any, batch: Any, extract: Outputs | None) -> Tensor:
@@ -138,7 +135,7 @@ def choices(raw: Any, batch: Any, extract: Outputs | None) -> Tensor:
     found = tensor_of(found)
     if not isinstance(found, Tensor) or found.ndim == 0:
         raise ConfigurationError(
-            f"the model returned {_shape(raw)}, which is no tensor with one row per item and has no 'logits': "
+            f"the model returned {shape(raw)}, which is no tensor with one row per item and has no 'logits': "
             "pass outputs=, a function (outputs, batch) -> [n, A]."
         )
     return found.float() if found.dtype in (torch.float16, torch.bfloat16) else found
@@ -171,86 +168,49 @@ def behave(
     keep = to_score([keep], batch, hypotheses, len(outputs))
     if keep is not None and not keep.any():
         return Behavior(name, 0, items[keep], {}, frozenset(), {}, {}, None, {}, None)
-    batch, outputs, rest = cut(batch, outputs, keep)
-    behavior = _behavior(name, batch, outputs, hypotheses, reading, items if rest is not None else masked(items, keep))
-    return part_of(behavior, name, rest)
+    rows, of_rows, rest = cut(batch, outputs, keep)
+    pending = scored(name, rows, of_rows, hypotheses, reading, masked(items, keep if rest is None else None))
+    return settled([replace(pending, parts={name: rest})], hypotheses)[0]
 
 
-def _behavior(
-    name: str, batch: Any, outputs: Tensor, hypotheses: Hypotheses, reading: Reading, items: Tensor
-) -> Behavior:
-    n = len(outputs)
-    discrete = outputs.ndim == 2 and outputs.shape[1] > 1 and outputs.is_floating_point()
+def scored(name: str, batch: Any, outputs: Tensor, hypotheses: Hypotheses, reading: Reading, items: Tensor) -> Pending:
+    """As :func:`behave`, but nothing waits for the device, and what must hold of the values is still to be asked."""
+    n, are_choices = len(outputs), discrete(outputs)
     scores: dict[str, Tensor] = {}
     prescribed: dict[str, Tensor] = {}
     uniform: dict[str, Tensor] = {}
-    binary: set[str] = set()
+    demands: list[Demand] = []
+
     for objective in hypotheses.scored:
-        score = _score(objective, batch, outputs)
-        scores[objective.name] = score.double()
+        score, kept = _score(objective, batch, outputs)
+        scores[objective.name] = score
+        demands += kept
         what = f"objective {objective.name!r}"
-        prescription = asked(objective.prescribes, what, batch, outputs.shape[1]) if discrete else None
+        prescription = asked(objective.prescribes, what, batch, outputs.shape[1]) if are_choices else None
         if prescription is not None:
-            prescribed[objective.name] = _fits(objective, prescription, outputs).cpu()
-        if score.dtype == torch.bool:
-            binary.add(objective.name)
+            demands += objective.demands(batch, outputs.shape[1])
+            prescribed[objective.name] = _fits(objective, prescription, outputs)
         if objective.chance is None and (prescription is None or score.dtype != torch.bool):
-            uniform[objective.name] = _score(objective, batch, torch.zeros_like(outputs)).double()
-    chosen = outputs.argmax(1).cpu() if discrete else None
-    unknown = _unknown(outputs)
-    if unknown.any():
-        scores = {objective: score.masked_fill(unknown, torch.nan) for objective, score in scores.items()}
-        chosen = None if chosen is None else chosen.masked_fill(unknown, -1)
-    ids = None if reading.ids is None else ids_of(batch, reading.ids, n)
-    groups: dict[str, Tensor] = {}
-    for key_name, key in reading.groups.items():
-        for label, mask in groups_of(batch, key_name, key, n):
-            groups[label] = groups[label] | mask if label in groups else mask  # labels may become the same name
-    return Behavior(
+            uniform[objective.name], kept = _score(objective, batch, torch.zeros_like(outputs))
+            demands += kept
+    behavior = Behavior(
         name,
         n,
         items,
         scores,
-        frozenset(binary),
+        frozenset(objective for objective, score in scores.items() if score.dtype == torch.bool),
         prescribed,
         uniform,
-        chosen,
-        groups,
-        ids,
-        _extremity(outputs, discrete).masked_fill(unknown, torch.nan) if outputs.is_floating_point() else None,
-        log_probabilities=log_probabilities(outputs).cpu() if prescribed else None,
+        largest(outputs) if are_choices else None,
+        {},
+        None if reading.ids is None else ids_of(batch, reading.ids, n),
     )
+    labels = {group: group_labels(batch, group, key, n) for group, key in reading.groups.items()}
+    return Pending(behavior, outputs, None, labels, {name: None}, demands)
 
 
-def log_probabilities(outputs: Tensor) -> Tensor:
-    """``[n, A]`` of the choices: outputs are taken for logits, unless each row is a probability distribution.
-
-    ``-inf`` is a choice that there is not; a row with NaN or ``inf``, or of ``-inf`` alone, is NaN.
-    """
-    outputs = outputs if outputs.is_floating_point() else outputs.float()
-    shares = len(outputs) > 0 and bool((outputs >= 0).all() and ((outputs.sum(1) - 1).abs() < 1e-4).all())
-    return outputs.clamp(min=torch.finfo(outputs.dtype).tiny).log() if shares else outputs.log_softmax(1)
-
-
-def _extremity(outputs: Tensor, discrete: bool) -> Tensor:
-    """``[n]`` distance of the outputs from all alike, or their norm; masked choices (-inf) do not count."""
-    rows = outputs.reshape(len(outputs), math.prod(outputs.shape[1:]))
-    finite = rows.isfinite()
-    values = rows.masked_fill(~finite, 0.0)
-    if discrete:
-        mean = values.sum(1, keepdim=True) / finite.sum(1, keepdim=True).clamp(min=1)
-        values = (values - mean).masked_fill(~finite, 0.0)
-    extremity: Tensor = torch.linalg.vector_norm(values, dim=1)
-    return extremity.double().cpu()
-
-
-def _unknown(outputs: Tensor) -> Tensor:
-    """``[n]`` bool: the items on which an output is NaN."""
-    return outputs.reshape(len(outputs), math.prod(outputs.shape[1:])).isnan().any(1).cpu()
-
-
-def _score(objective: Objective, batch: Any, outputs: Tensor) -> Tensor:
-    """``[n]`` the scores on the CPU, or what is wrong with them."""
+def _score(objective: Objective, batch: Any, outputs: Tensor) -> tuple[Tensor, Sequence[Demand]]:
+    """The score and what must hold of its values, or what is wrong with its shape."""
     n, what = len(outputs), f"objective {objective.name!r}"
     given = f"{what}, given outputs of shape {list(outputs.shape)} and type {outputs.dtype},"
     score = tensor_of(asked(objective.score, given, batch, outputs))
@@ -264,7 +224,7 @@ def _score(objective: Objective, batch: Any, outputs: Tensor) -> Tensor:
             "torch that means reduction='none'."
         )
     if list(score.shape) != [n]:
-        if score.ndim == 2 and list(score.shape) == [n, n]:
+        if list(score.shape) == [n, n]:
             remedy = "Where [n, 1] meets [n], it is spread over all pairs: take outputs[:, 0], or labels[:, 0]."
         elif score.ndim == 2 and score.shape[1] == 1:
             remedy = "Give scores[:, 0]."
@@ -273,10 +233,8 @@ def _score(objective: Objective, batch: Any, outputs: Tensor) -> Tensor:
         raise ConfigurationError(
             f"{what} gave scores of shape {list(score.shape)} for {n} items: it must be [{n}]. {remedy}"
         )
-    score = score.detach().cpu()
-    if score.dtype == torch.bool or n == 0:
-        return score
-    return within_bounds(objective, score)
+    score = score.detach().clone()  # it may be a part of the outputs
+    return score, () if score.dtype == torch.bool else (bounds_kept(objective, score),)
 
 
 def _fits(objective: Objective, prescription: Tensor, outputs: Tensor) -> Tensor:
@@ -286,7 +244,3 @@ def _fits(objective: Objective, prescription: Tensor, outputs: Tensor) -> Tensor
             f"where the outputs are {list(outputs.shape)}: it must be bool, one row per item, one column per choice."
         )
     return prescription
-
-
-def _shape(value: Any) -> str:
-    return f"a tensor of shape {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__

@@ -1,34 +1,32 @@
-"""Find and restore the random generators that the user's objects own."""
+"""Find and restore the random generators that the user's objects own, or that their code finds in the script."""
 
 import random
 import sys
-from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
-from itertools import islice
-from types import BuiltinMethodType, FunctionType, MethodType, ModuleType
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import nn
 
+from lightning_mesa.observe.held import walk
+
 _WALK_LIMIT = 2_000
-_ENTRIES = 100
-# What leads away from what an object owns: the trainer, which knows everything, and the machinery of a module.
-_LEADS_AWAY = {"trainer", "_trainer", "_fabric"} | (set(vars(nn.Module())) - {"_modules"})
-_NO_OWNERS = (str, bytes, int, float, torch.Tensor, type, ModuleType, random.SystemRandom)
 
 
 @contextmanager
 def generators(*owners: object, seed: int | None = None) -> Iterator[None]:
-    """Restore the random generators that these objects (datasets, samplers, loaders, modules) own.
+    """Restore the random generators that these objects (datasets, samplers, loaders, modules, functions) own or use.
+
+    Used are those in the globals of the user's script that the code of these objects names: a method of a dataset, a
+    ``collate_fn``, a ``worker_init_fn``, and the functions that they call.
 
     Args:
         owners: The objects.
         seed: Seed of them inside; None lets them go on.
     """
-    kept: list[tuple[Any, Any]] = [(generator, _state(generator)) for generator in _owned_generators(owners)]
+    kept: list[tuple[Any, Any]] = [(generator, state_of(generator)) for generator in owned(owners, is_generator)]
     try:
         if seed is not None:
             seeds = random.Random(seed)  # of each its own: two that draw alike would make fields depend on each other
@@ -41,60 +39,44 @@ def generators(*owners: object, seed: int | None = None) -> Iterator[None]:
             _set_state(generator, state)
 
 
-def _owned_generators(owners: tuple[object, ...]) -> list[Any]:
-    """Walk from the owners through attributes, lists and dicts, nearest first.
+def owned(owners: tuple[object, ...], wanted: Callable[[Any], bool]) -> list[Any]:
+    """What is wanted of all that these objects hold or their code uses, nearest first; it is not searched itself.
 
     The walk is bounded, as it runs at every look: of containers it reads the first entries, the rest are data.
+
+    Args:
+        owners: The objects.
+        wanted: Whether an object is.
     """
+
+    def enter(item: object) -> bool:
+        return not isinstance(item, torch.Tensor) and not wanted(item)
+
+    found: dict[int, Any] = {}
+    for owner in owners:  # each with its own limit, so that a large model leaves the data their share
+        parts = owner.modules() if isinstance(owner, nn.Module) else [owner]
+        for _, item, _ in walk([("", part) for part in parts], limit=_WALK_LIMIT, enter=enter, code=True):
+            if wanted(item):
+                found[id(item)] = item
+    return [*found.values()]
+
+
+def is_generator(item: object) -> bool:
+    """Whether an object draws random numbers from a state of its own."""
+    return _draws(type(item))
+
+
+@lru_cache(maxsize=4096)
+def _draws(kind: type) -> bool:
     numpy = sys.modules.get("numpy")
     kinds: tuple[type, ...] = (torch.Generator, random.Random)
     if numpy:
         kinds += (numpy.random.Generator, numpy.random.RandomState, numpy.random.BitGenerator)
-    found: list[Any] = []
-    seen: set[int] = set()
-    for owner in owners:  # each with its own limit, so that a large model leaves the data their share
-        queue: deque[object] = deque(owner.modules() if isinstance(owner, nn.Module) else [owner])
-        steps = len(queue)
-        limit = steps + _WALK_LIMIT
-        while queue and steps < limit:
-            item = queue.popleft()
-            if item is None or id(item) in seen or isinstance(item, _NO_OWNERS):
-                continue
-            seen.add(id(item))
-            steps += not isinstance(item, nn.Module)
-            if isinstance(item, kinds):
-                found.append(item)
-            else:
-                queue.extend(_held_by(item))
-    return found
+    return issubclass(kind, kinds) and not issubclass(kind, random.SystemRandom)
 
 
-def _held_by(item: Any) -> Iterator[Any]:
-    if isinstance(item, dict):
-        yield from islice(item.values(), _ENTRIES)
-    elif isinstance(item, (list, tuple, set, frozenset)):
-        yield from islice(item, _ENTRIES)
-    elif isinstance(item, FunctionType):
-        for cell in item.__closure__ or ():
-            with suppress(ValueError):  # an empty cell
-                yield cell.cell_contents
-        yield from item.__defaults__ or ()
-        yield from (item.__kwdefaults__ or {}).values()
-    elif isinstance(item, partial):
-        yield from (item.func, item.args, item.keywords)
-    elif isinstance(item, (MethodType, BuiltinMethodType)):
-        yield item.__self__
-    else:
-        yield from (value for name, value in getattr(item, "__dict__", {}).items() if name not in _LEADS_AWAY)
-        slots = (name for kind in type(item).__mro__ for name in _names(vars(kind).get("__slots__", ())))
-        yield from (getattr(item, name, None) for name in slots if not name.startswith("__"))
-
-
-def _names(slots: Any) -> tuple[str, ...]:
-    return (slots,) if isinstance(slots, str) else tuple(slots)
-
-
-def _state(generator: Any) -> Any:
+def state_of(generator: Any) -> Any:
+    """A generator's state, as a value."""
     if isinstance(generator, torch.Generator):
         return generator.get_state()
     if isinstance(generator, random.Random):

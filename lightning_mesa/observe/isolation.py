@@ -13,6 +13,8 @@ import torch
 from torch import nn
 
 from lightning_mesa.observe.generators import generators
+from lightning_mesa.observe.state import attributes
+from lightning_mesa.observe.traces import Traces
 
 
 @contextmanager
@@ -130,19 +132,25 @@ def stage(trainer: Any) -> Iterator[None]:
 
 
 @contextmanager
-def no_trace(trainer: Any, module: nn.Module, seed: int, *owners: object) -> Iterator[None]:
-    """All of the above, without gradients: inside, the model can be run and training never knows.
+def no_trace(
+    trainer: Any, module: nn.Module, seed: int, *owners: object, traces: Traces | None = None
+) -> Iterator[None]:
+    """All of the above and plain state, without gradients: inside, the model can be run and training never knows.
 
     Args:
         trainer: The Lightning trainer.
         module: The LightningModule.
         seed: Seed of the random streams inside, the same at every look so that looks can be compared.
-        owners: Datasets and loaders whose own generators are restored.
+        owners: Datasets, loaders and functions whose own generators are restored.
+        traces: Names what is left all the same.
     """
+    traces = Traces() if traces is None else traces
     with ExitStack() as stack:
         for context in (
+            traces.compared(trainer, module),
             random_streams(seed),
             generators(module, getattr(trainer, "datamodule", None), *owners),
+            attributes(module, thorough=traces.comparing, tell=traces.tell),
             eval_mode(module),
             buffers(module),
             muted_logging(module),

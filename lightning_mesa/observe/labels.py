@@ -1,7 +1,7 @@
 """The ids and the groups of items, from what a batch says of them."""
 
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -16,7 +16,7 @@ MAX_GROUPS = 64
 
 
 def ids_of(batch: Any, key: Target, n: int) -> Tensor:
-    """``[n]`` int64 ids of the items, on the CPU; strings are hashed.
+    """``[n]`` int64 ids of the items, strings are hashed.
 
     Raises:
         ConfigurationError: If there are none, or not one for each item.
@@ -30,29 +30,53 @@ def ids_of(batch: Any, key: Target, n: int) -> Tensor:
     return one_per_item(ids, n, "ids").long()
 
 
-def groups_of(batch: Any, name: str, key: Target, n: int) -> Iterator[tuple[str, Tensor]]:
-    """Each group under a key, ``NAME.LABEL``, and which of the n items belong to it.
+def group_labels(batch: Any, name: str, key: Target, n: int) -> Tensor | list[str]:
+    """``[n]`` labels of the items, by which they are grouped: a tensor, or strings.
 
     Raises:
-        ConfigurationError: If there are no labels, or not one for each item.
+        ConfigurationError: If there are none, or not one for each item.
     """
     what = f"group {name!r}"
     labels = labels_of(batch, key, what)
     if isinstance(labels, list):
-        known: list[Any] = list(dict.fromkeys(labels))
-        number = {label: i for i, label in enumerate(known)}
-        numbers = torch.tensor([number[label] for label in labels])
+        one_per_item(torch.empty(len(labels)), n, what)
+        return labels
+    if labels.is_floating_point() or labels.is_complex():
+        raise ConfigurationError(
+            f"{what}: labels have type {labels.dtype}; groups need integers, bool or strings. Pass a function that "
+            f"cuts them into a few, groups={{{name!r}: fn}}."
+        )
+    return one_per_item(labels, n, what)
+
+
+def members(
+    name: str, batches: Sequence[Tensor | list[str]], parts: Mapping[str, Tensor | None]
+) -> Iterator[tuple[str, Tensor]]:
+    """Each group under a key, ``NAME.LABEL``, and ``[N]`` bool, which items of some batches belong to it.
+
+    Args:
+        name: Name of the key.
+        batches: Labels of each batch, from :func:`group_labels`.
+        parts: The distributions that the items make up: name -> ``[N]`` bool, which of them, None for all.
+
+    Raises:
+        ConfigurationError: If there are too many groups on a distribution.
+    """
+    if all(isinstance(labels, Tensor) for labels in batches):
+        of_all = torch.cat([labels for labels in batches if isinstance(labels, Tensor)]).cpu()
+        values, numbers = of_all.unique(return_inverse=True)
+        known = [_group(name, value) for value in values.tolist()]
     else:
-        if labels.is_floating_point() or labels.is_complex():
-            raise ConfigurationError(
-                f"{what}: labels have type {labels.dtype}; groups need integers, bool or strings. Pass a function that "
-                f"cuts them into a few, groups={{{name!r}: fn}}."
-            )
-        values, numbers = one_per_item(labels, n, what).unique(return_inverse=True)
-        known = values.tolist()
-    numbers = one_per_item(numbers, n, what)
-    for i, label in enumerate(known):
-        yield _group(name, label), numbers == i
+        listed = [labels if isinstance(labels, list) else labels.tolist() for labels in batches]
+        words = [str(label) for labels in listed for label in labels]
+        number = {word: i for i, word in enumerate(dict.fromkeys(words))}
+        numbers = torch.tensor([number[word] for word in words])
+        known = [_group(name, word) for word in number]
+    for where, mask in parts.items():
+        there = numbers if mask is None else numbers[mask]
+        check_groups([name], {known[i] for i in there.unique().tolist()}, where)
+    for i, group in enumerate(known):
+        yield group, numbers == i
 
 
 def check_groups(names: Iterable[str], labels: Collection[str], where: str) -> None:
@@ -77,7 +101,7 @@ def check_groups(names: Iterable[str], labels: Collection[str], where: str) -> N
 
 
 def one_per_item(labels: Tensor, n: int, what: str) -> Tensor:
-    """The labels on the CPU.
+    """The labels, if there are n of them.
 
     Raises:
         ConfigurationError: If there are not n of them.
@@ -87,7 +111,7 @@ def one_per_item(labels: Tensor, n: int, what: str) -> Tensor:
             f"{what}: labels have shape {list(labels.shape)} for {n} items: it must be [{n}]. In place of the key, "
             "pass a function that takes them out of the batch, such as lambda batch: batch[...][:, 0]."
         )
-    return labels.detach().cpu()
+    return labels.detach()
 
 
 def _group(name: str, label: object) -> str:

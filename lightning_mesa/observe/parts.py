@@ -1,6 +1,6 @@
 """Behavior on part of the items, and on several batches together."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any, TypeAlias
 
@@ -31,7 +31,7 @@ def asked_of(where: Where | None, batch: Any, n: int) -> Tensor | None:
     if where is None or isinstance(where, str):
         return None
     if isinstance(where, Mapping):
-        return torch.stack([_labelled(batch, key, label, n) for key, label in where.items()]).all(0)
+        return torch.stack([_labelled(batch, key, label, n) for key, label in where.items()]).all(0).cpu()
     given = tensor_of(asked(where, "where", batch))
     try:
         mask = torch.as_tensor(given)
@@ -93,9 +93,25 @@ def part_of(behavior: Behavior, name: str, mask: Tensor | None) -> Behavior:
     """The behavior on some of the items, all of them for None, as that on a distribution of this name."""
     if mask is None:
         return replace(behavior, distribution=name)
-    part = {of.name: masked(getattr(behavior, of.name), mask) for of in fields(Behavior)}
-    groups = {label: members for label, members in part["groups"].items() if members.any()}
-    return Behavior(**part | {"distribution": name, "n": int(mask.sum()), "groups": groups})
+    part = mapped(behavior, lambda tensor: tensor[mask[: len(tensor)]])  # features are there for the first items alone
+    groups = {label: members for label, members in part.groups.items() if members.any()}
+    return replace(part, distribution=name, n=int(mask.sum()), groups=groups)
+
+
+def mapped(behavior: Behavior, change: Callable[[Tensor], Tensor]) -> Behavior:
+    """The same behavior, with something done to every tensor."""
+    return Behavior(**{of.name: _mapped(getattr(behavior, of.name), change) for of in fields(Behavior)})
+
+
+def tensors(value: object) -> Iterator[Tensor]:
+    """All tensors of a behavior, or of whatever one of its fields holds."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (Behavior, Features)):
+        yield from tensors(vars(value))
+    elif isinstance(value, Mapping):
+        for part in value.values():
+            yield from tensors(part)
 
 
 def joined(behaviors: Sequence[Behavior]) -> Behavior:
@@ -118,15 +134,17 @@ def _labelled(batch: Any, key: str | int, label: Any, n: int) -> Tensor:
 
 
 def masked(value: Any, mask: Tensor | None) -> Any:
-    """The items of a mask, of whatever a field of a behavior holds; features are there for the first items alone."""
-    if mask is None:
-        return value
+    """The items of a mask on the CPU, all for None, of whatever a field of a behavior holds."""
+    return value if mask is None else _mapped(value, lambda tensor: tensor[mask[: len(tensor)].to(tensor.device)])
+
+
+def _mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(value, Tensor):
-        return value[mask[: len(value)]]
+        return change(value)
     if isinstance(value, Mapping):
-        return {name: tensor[mask] for name, tensor in value.items()}
+        return {name: change(tensor) for name, tensor in value.items()}
     if isinstance(value, Features):
-        return Features(masked(value.model, mask), masked(value.untrained, mask))
+        return Features(change(value.model), change(value.untrained))
     return value
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,9 @@ from lightning_mesa.records import INPUT, UNTRAINED
 MOST_FEATURES = 128
 """More features of a layer than this are averaged over positions, and if need be projected at random."""
 
+Projections: TypeAlias = dict[tuple[str, int], Tensor]
+"""Name and width of a layer -> ``[width, MOST_FEATURES]``."""
+
 
 class Reader:
     """Reads layers while the model runs on a batch.
@@ -22,12 +25,18 @@ class Reader:
         subject: The model.
         layers: Names of layers; what the first of them reads is the input.
         untrained: Whether to run the untrained copy too, and keep what its layers give.
+        drawn: The projections that have been drawn so far, on the CPU, for the next reader; a reader moves them to the
+            device once, and they leave the device with it.
     """
 
-    def __init__(self, subject: Subject, layers: Sequence[str], *, untrained: bool) -> None:
+    def __init__(
+        self, subject: Subject, layers: Sequence[str], *, untrained: bool, drawn: Projections | None = None
+    ) -> None:
         self.subject = subject
         self.layers = layers
         self.untrained = untrained
+        self._drawn: Projections = {} if drawn is None else drawn
+        self._here: Projections = {}
 
     @contextmanager
     def reading(self, module: nn.Module) -> Iterator[dict[str, Tensor]]:
@@ -41,11 +50,11 @@ class Reader:
         with reading_inputs(first, lambda _, given: read.append(given)), reading(module, self.layers) as caught:
             yield found
         if (given := next((x for x in read if x.ndim > 1), None)) is not None:
-            found[INPUT] = _narrow(given.flatten(1), INPUT)
+            found[INPUT] = self._narrow(given.flatten(1), INPUT)
         for layer, ticks in caught.items():
             for tick, activation in enumerate(ticks):
                 name = layer if len(ticks) == 1 else f"{layer}@{tick}"
-                found[name] = _narrow(_over_positions(activation), name)
+                found[name] = self._narrow(_over_positions(activation), name)
 
     def activations(self, read: dict[str, Tensor], call: Callable[[nn.Module], Any]) -> dict[str, Tensor]:
         """What has been read of a batch, with what the untrained copy gives on it where that is wanted.
@@ -61,6 +70,23 @@ class Reader:
             call(copied)
         return read | {f"{UNTRAINED}{name}": x for name, x in of_copy.items() if name != INPUT}
 
+    def _narrow(self, features: Tensor, name: str) -> Tensor:
+        """At most :data:`MOST_FEATURES`, by a projection that is the same for a name and width each time."""
+        features = features.detach().float()
+        key = name, features.shape[1]
+        if key[1] <= MOST_FEATURES:
+            return features.clone()  # some models give out the same memory again
+        if key not in self._here:
+            if key not in self._drawn:
+                self._drawn[key] = _projection(*key)
+            self._here[key] = self._drawn[key].to(features.device)
+        return features @ self._here[key]
+
+
+def _projection(name: str, width: int) -> Tensor:
+    draw = torch.Generator().manual_seed(sum(map(ord, name)) * 100_003 + width)
+    return torch.randn(width, MOST_FEATURES, generator=draw) / width**0.5
+
 
 def _over_positions(activation: Tensor) -> Tensor:
     """``[n, d]``: as it is where it is small, else the mean over positions."""
@@ -68,14 +94,3 @@ def _over_positions(activation: Tensor) -> Tensor:
     if flat.shape[1] <= MOST_FEATURES or activation.ndim == 2:
         return flat
     return activation.flatten(2).mean(2) if activation.ndim > 3 else activation.mean(1)
-
-
-def _narrow(features: Tensor, name: str) -> Tensor:
-    """At most :data:`MOST_FEATURES`, by a projection that is the same for a name and width each time."""
-    features = features.detach().float()
-    width = features.shape[1]
-    if width > MOST_FEATURES:
-        draw = torch.Generator().manual_seed(sum(map(ord, name)) * 100_003 + width)
-        projection = torch.randn(width, MOST_FEATURES, generator=draw) / width**0.5
-        features = features @ projection.to(features.device)
-    return features.cpu()

@@ -37,6 +37,11 @@ class ScoredWeights:
                 "trainer has none: add one, or look at weights='raw'."
             )
 
+    @property
+    def begun(self) -> bool:
+        """Whether there is an average yet: before its first update it holds the untrained weights."""
+        return bool(getattr(getattr(self.averaging, "_average_model", None), "n_averaged", 0))
+
     @contextmanager
     def inside(self, module: nn.Module, *, at_end: bool) -> Iterator[Weights]:
         """Swap them in where others are in the model, and back afterwards, bit by bit.

@@ -33,6 +33,7 @@ class Dashboard:
         self.sinks = sinks
         self.values: dict[str, float] = {}
         self._written: frozenset[journal.Identity] = frozenset()
+        self._laid_out: set[str] = set()  # a logger may be replaced, and a resumed run write elsewhere
 
     def begin(self, trainer: Any, folder: Path | None) -> None:
         """At the start of a run: make room for its journal."""
@@ -71,8 +72,9 @@ class Dashboard:
             step: The loggers' x axis.
             extra: Metrics about the monitor itself.
         """
-        if not self.values:
-            self._lay_out(trainer, look)
+        for log_dir in tensorboard.folders(trainer) - self._laid_out:
+            tensorboard.add_layout(f"{log_dir}/{self.name}", self._layout(look))
+            self._laid_out.add(log_dir)
         current = metrics.of_look(self.name, look, judgement, self.checks) | extra
         self.values |= current
         metrics.to_callback_metrics(trainer, current)
@@ -108,9 +110,9 @@ class Dashboard:
         """Go on from a saved state."""
         self.values = dict(state["values"])
 
-    def _lay_out(self, trainer: Any, look: Look) -> None:
+    def _layout(self, look: Look) -> tensorboard.Layout:
         objectives = [objective.name for objective in self.hypotheses.all]
         weighed = [(f.distribution, str(f.objective)) for f in look.found("behavioral") if f.role == "shifted"]
         margins = [f for f in look.found("margin") if f.group is not None]
         probed = list(dict.fromkeys((str(f.group), str(f.objective)) for f in margins))
-        tensorboard.add_layout(trainer, self.name, look.reference, look.shifted, objectives, weighed, probed)
+        return tensorboard.layout_of(self.name, look.reference, look.shifted, objectives, weighed, probed)

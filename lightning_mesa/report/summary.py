@@ -1,24 +1,27 @@
 """A short table at the end."""
 
+import shutil
+import textwrap
 from collections.abc import Iterable, Sequence
 
-from lightning_mesa.checks import CHECKS, Check, Look
-from lightning_mesa.judge.alarm import Judgement
+from lightning_mesa.checks import CHECKS, Look
+from lightning_mesa.judge.alarm import Alarm, Judgement
 from lightning_mesa.probes.ladder import Internals
 from lightning_mesa.records import Alert, Finding
 
 
 def summary(
-    look: Look, judgement: Judgement, alerts: Iterable[Alert], stop_reason: str | None, checks: Sequence[Check] = CHECKS
+    title: str, look: Look, judgement: Judgement, alerts: Iterable[Alert], alarm: Alarm, remarks: Iterable[str] = ()
 ) -> str:
-    """The last look as a table, what checks of a user's own have found, then the alerts of the run.
+    """A look as a table, what checks of a user's own have found, the alerts, and what else there is to say.
 
     Args:
-        look: The last look.
+        title: Whose look it is, and in which phase, such as ``"mesa (fit)"``.
+        look: The look.
         judgement: The alarm's judgement of it.
-        alerts: All alerts of the run.
-        stop_reason: Why the monitor stopped the run, if it did.
-        checks: The checks that have looked.
+        alerts: Those to be listed.
+        alarm: The alarm.
+        remarks: What else is to be said, a line each.
     """
     objectives = list(dict.fromkeys(str(f.objective) for f in look.found("competence")))
     regimes = {verdict.distribution: verdict for verdict in judgement.verdicts}
@@ -38,16 +41,40 @@ def summary(
                 f"{regime} ({verdict.proxy})" if verdict and verdict.proxy else regime,
             ]
         )
-    title = f"mesa at step {look.step}: {judgement.run.regime} ({judgement.run.reason})"
-    lines = [title, *aligned([header, *rows]), f"base objective: {look.base}; columns of objectives show competence"]
-    own = {check.measure or check.name for check in checks if check not in CHECKS}
-    lines += [_found(f) for f in look.findings if f.measure in own]
+    heading = f"{title} at step {look.step}: {judgement.run.regime} ({judgement.run.reason})"
+    prose = [f"base objective: {look.base}; columns of objectives show competence"]
+    own = {check.measure or check.name for check in alarm.checks if check not in CHECKS}
+    prose += [_found(f) for f in look.findings if f.measure in own]
     if judgement.internals is not None:
-        lines.append(f"internals: {_inside(judgement.internals, look.base)}")
-    lines += [f"{alert.severity} at step {alert.step}: {alert.signature}: {alert.message}" for alert in alerts]
-    if stop_reason is not None:
-        lines.append(f"stopped by the monitor: {stop_reason}")
-    return "\n".join(lines)
+        prose.append(f"internals: {_inside(judgement.internals, look.base)}")
+    prose += [f"{alert.severity} at step {alert.step}: {alert.signature}: {alert.message}" for alert in alerts]
+    prose += remarks
+    return "\n".join([*wrapped([heading]), *aligned([header, *rows]), *wrapped(prose)])
+
+
+def muted(look: Look, alarm: Alarm) -> list[str]:
+    """What has kept alerts from being raised so far, with the remedy, a line each; nothing where nothing has.
+
+    Args:
+        look: The last look.
+        alarm: The alarm, with its memory.
+    """
+    said = []
+    if not alarm.gate_opened:
+        capability = look.finding_of("capability", look.reference)
+        reached = "no capability" if capability is None else f"capability {with_limits(capability)}"
+        said.append(
+            f"the gate never opened, so nothing could be raised: {reached} on {look.reference!r}, and its lower limit "
+            f"must reach {alarm.capability:g}. Train longer, list what the model is capable of as an objective or "
+            "witness=, or pass Alarm(capability=...) before training."
+        )
+    adaptive = [where for where in look.roles if look.regime_of_data(where) == "adaptive"]
+    if adaptive:
+        said.append(
+            f"no alert rests on {', '.join(map(repr, adaptive))}: adaptive data, by which something in the training is "
+            "chosen. Pass items that nothing depends on, or declare data_regime='reused'."
+        )
+    return said
 
 
 def _found(f: Finding) -> str:
@@ -62,10 +89,43 @@ def _inside(internals: Internals, base: str) -> str:
     return f"rung {int(internals.rung)}, {internals.rung.label}{served}"
 
 
-def aligned(rows: list[list[str]]) -> list[str]:
-    """Rows of cells as lines with their columns aligned."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+def aligned(rows: Sequence[Sequence[str]], *, titled: bool = False) -> list[str]:
+    """Rows of cells as lines with their columns aligned, no wider than the terminal.
+
+    Columns that do not fit beside the others follow below, beside the first column again; a cell that does not fit at
+    all is cut.
+
+    Args:
+        rows: The cells, as many in each row.
+        titled: Whether a cell of the first row stands for the columns after it, up to the next that is not empty.
+    """
+    width = terminal_width()
+    cells = [[cell if len(cell) <= width else f"{cell[: width - 3]}..." for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    blocks: list[list[int]] = []
+    for column in range(1, len(widths)):
+        used = sum(widths[i] + 2 for i in blocks[-1]) if blocks else 0
+        if not blocks or used + widths[column] > width:
+            blocks.append([0] if widths[0] + 2 + widths[column] <= width else [])
+        if titled and len(blocks[-1]) <= 1 and not cells[0][column]:
+            cells[0][column] = _title_above(cells[0], column)[: widths[column]]
+        blocks[-1].append(column)
+    return ["  ".join(row[i].ljust(widths[i]) for i in block).rstrip() for block in blocks or [[0]] for row in cells]
+
+
+def wrapped(lines: Iterable[str]) -> list[str]:
+    """Lines of prose, no wider than the terminal; what goes on below is indented."""
+    whole = {"subsequent_indent": "  ", "break_long_words": False, "break_on_hyphens": False}  # paths are copied
+    return [part for line in lines for part in textwrap.wrap(line, terminal_width(), **whole) or [""]]
+
+
+def terminal_width() -> int:
+    """Columns of the terminal; as good as no limit where the output goes elsewhere and COLUMNS is not set."""
+    return shutil.get_terminal_size((10_000, 24)).columns
+
+
+def _title_above(titles: Sequence[str], column: int) -> str:
+    return next((title for title in reversed(titles[:column]) if title), "")
 
 
 def _number(finding: Finding | None) -> str:

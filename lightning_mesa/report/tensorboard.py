@@ -1,10 +1,13 @@
 """What TensorBoard shows beside the curves: a layout, and alerts as text."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeAlias
 
 from lightning_mesa.judge.regimes import Regime
 from lightning_mesa.records import Alert, Verdict
+
+Layout: TypeAlias = dict[str, dict[str, list[Any]]]
 
 LEGEND = ", ".join(f"{regime.value} {regime.label}" for regime in Regime)
 
@@ -17,25 +20,35 @@ def writers(trainer: Any) -> list[Any]:
     return [experiment for experiment in experiments if hasattr(experiment, "add_custom_scalars")]
 
 
-def add_layout(
-    trainer: Any,
+def folders(trainer: Any) -> set[str]:
+    """Where these writers write; none under ``fast_dev_run``."""
+    found = [getattr(writer, "log_dir", getattr(writer, "logdir", None)) for writer in writers(trainer)]
+    return {str(folder) for folder in found if isinstance(folder, (str, Path))}
+
+
+def layout_of(
     name: str,
     reference: str,
     shifted: Sequence[str],
     objectives: Sequence[str],
     weighed: Sequence[tuple[str, str]] = (),
     moved: Sequence[tuple[str, str]] = (),
-) -> None:
-    """Arrange the metrics on the Custom Scalars tab; once, at the first look.
+) -> Layout:
+    """The monitor's charts for the Custom Scalars tab.
+
+    A title says all that its charts depend on. TensorBoard merges categories of one title from several runs, and loses
+    charts of the third where the first has no such category.
 
     Args:
-        trainer: The trainer.
         name: The monitor's name.
         reference: Name of the reference.
         shifted: Names of the shifted distributions.
         objectives: Names of the listed objectives, base first.
         weighed: Distributions and objectives whose weights are estimated.
         moved: Layers and proxies whose targets are moved inside the model.
+
+    Returns:
+        Category title -> chart title -> kind of chart, and tags of what it draws.
     """
     charts: dict[str, list[Any]] = {}
     for where in shifted:
@@ -45,22 +58,71 @@ def add_layout(
         charts[f"{where}: gap with limits that hold at every look"] = band
         competences = [f"{at}/competence/{objective}" for objective in objectives]
         charts[f"{where}: base ({objectives[0]}) against proxies"] = ["Multiline", competences]
-    for where, objective in weighed:
-        of_one = f"{name}/{where}/behavioral/{objective}"
-        chart = ["Margin", [of_one, f"{of_one}_low", f"{of_one}_high"]]
-        charts[f"{where}: weight of {objective} in the behavioral objective, with 95 % limits"] = chart
-    for layer, proxy in moved:
-        of_one = f"{name}/search/margin/{layer}/{proxy}"
-        chart = ["Margin", [of_one, f"{of_one}_low", f"{of_one}_high"]]
-        charts[f"{layer}: how much more decisions follow base inside than {proxy}, with 95 % limits"] = chart
-    if moved:
-        charts["rung of the ladder"] = ["Multiline", [f"{name}/search/rung"]]
     everywhere = [reference, *shifted]
     charts["capability"] = ["Multiline", [f"{name}/{where}/capability" for where in everywhere]]
     charts["regime: " + LEGEND] = ["Multiline", [f"{name}/{where}/regime" for where in shifted]]
     charts["evidence (above 0: alert)"] = ["Multiline", [f"{name}/{where}/evidence/.*" for where in shifted]]
-    for writer in writers(trainer):
-        writer.add_custom_scalars({name: charts})
+    base, *others = objectives
+    against = f"{base} against {', '.join(others)}" if others else base
+    layout = {f"{name}: {against}; {reference} to {', '.join(shifted)}": charts}
+    if weighed:
+        title = f"{name}: behavioral objective, {', '.join(f'{objective} on {where}' for where, objective in weighed)}"
+        layout[title] = {
+            f"{where}: weight of {objective} in the behavioral objective, with 95 % limits": _margin(
+                f"{name}/{where}/behavioral/{objective}"
+            )
+            for where, objective in weighed
+        }
+    if moved:
+        title = f"{name}: inside the model, {', '.join(f'{proxy} in {layer}' for layer, proxy in moved)}"
+        layout[title] = {
+            f"{layer}: how much more decisions follow base inside than {proxy}, with 95 % limits": _margin(
+                f"{name}/search/margin/{layer}/{proxy}"
+            )
+            for layer, proxy in moved
+        } | {"rung of the ladder": ["Multiline", [f"{name}/search/rung"]]}
+    return layout
+
+
+def _margin(tag: str) -> list[Any]:
+    return ["Margin", [tag, f"{tag}_low", f"{tag}_high"]]
+
+
+def add_layout(folder: str, layout: Layout) -> None:
+    """Add categories to what TensorBoard shows of a run of ours, beside those that the folder's run has already.
+
+    TensorBoard shows one layout of each run, the last one, and merges those of several runs. In a run of our own,
+    beneath the user's, our layout cannot replace theirs, nor theirs ours, whichever is written last.
+
+    Args:
+        folder: Folder of our run.
+        layout: The categories.
+    """
+    from torch.utils.tensorboard import SummaryWriter  # it takes a second to import, and not every run has TensorBoard
+
+    with SummaryWriter(folder) as writer:  # type: ignore[no-untyped-call]
+        writer.add_custom_scalars(_layout_in(folder) | layout)  # type: ignore[no-untyped-call]
+
+
+def _layout_in(folder: str) -> Layout:
+    """What an earlier fit has laid out in the same folder: its curves are still there."""
+    if not any("tfevents" in path.name for path in Path(folder).glob("*")):
+        return {}
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.custom_scalar import layout_pb2, metadata
+
+    events = EventAccumulator(folder)
+    events.Reload()
+    if metadata.CONFIG_SUMMARY_TAG not in events.Tags()["tensors"]:
+        return {}
+    content = events.Tensors(metadata.CONFIG_SUMMARY_TAG)[-1].tensor_proto.string_val[0]
+    categories = layout_pb2.Layout.FromString(content).category
+    return {category.title: {chart.title: _drawn(chart) for chart in category.chart} for category in categories}
+
+
+def _drawn(chart: Any) -> list[Any]:
+    margins = [[series.value, series.lower, series.upper] for series in chart.margin.series]
+    return ["Margin", *margins] if margins else ["Multiline", [*chart.multiline.tag]]
 
 
 def add_alert(trainer: Any, name: str, alert: Alert, verdicts: Iterable[Verdict], step: int) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from lightning_mesa.checks import Look
 from lightning_mesa.judge.alarm import Judgement
 from lightning_mesa.records import Alert, Finding
-from lightning_mesa.report.summary import aligned, with_limits
+from lightning_mesa.report.summary import aligned, with_limits, wrapped
 
 LEGEND = "columns of checks: log10 of the level over the p-value; from 0 on, the null is rejected if the gate is open"
 
@@ -37,13 +37,11 @@ def timeline(recorded: Sequence[Sequence[Finding]], judgements: Sequence[Judgeme
                 *("" if e is None else f"{e:+.1f}" for e in evidence),
             ]
         rows.append([*row, "; ".join(f"{alert.severity.upper()} {_named(alert)}" for alert in judgement.alerts)])
-    lines = [*aligned(rows), LEGEND, ""]
     alerts = [alert for judgement in judgements for alert in judgement.alerts]
-    lines += [f"{alert.severity} at step {alert.step}: {alert.signature}: {alert.message}" for alert in alerts]
-    if not alerts:
-        lines.append("no alerts")
+    said = [f"{alert.severity} at step {alert.step}: {alert.signature}: {alert.message}" for alert in alerts]
     run = judgements[-1].run
-    return "\n".join([*lines, "", f"the run, at its last look (step {looks[-1].step}): {run.regime} ({run.reason})"])
+    verdict = f"the run, at its last look (step {looks[-1].step}): {run.regime} ({run.reason})"
+    return "\n".join([*aligned(rows, titled=True), *wrapped([LEGEND, "", *(said or ["no alerts"]), "", verdict])])
 
 
 def _tested(where: str, judgements: Sequence[Judgement]) -> list[str]:

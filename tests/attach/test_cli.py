@@ -1,6 +1,7 @@
 """``lightning-mesa replay``: what it prints, where, and its exit status."""
 
 import json
+import shutil
 import subprocess
 import sys
 from importlib.metadata import entry_points
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import lightning_mesa
 import toy
 from lightning_mesa.attach.cli import main
 from score_tables import LOST, look, table
@@ -26,6 +28,12 @@ def run(tmp_path_factory):
 def test_the_command_is_installed_under_its_name():
     (script,) = entry_points(group="console_scripts", name="lightning-mesa")
     assert script.load() is main
+
+
+def test_the_version_is_said(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"lightning-mesa {lightning_mesa.__version__}\n"
 
 
 def test_the_timeline_has_a_line_a_look_then_the_alerts_then_the_verdict(run, capsys):
@@ -176,6 +184,58 @@ def test_an_alarm_out_of_range_exits_with_2(options, run, capsys):
 def test_wrong_options_exit_with_2(options, run):
     with pytest.raises(SystemExit, match="2"):
         main(["replay", str(run / "findings.jsonl"), *options])
+
+
+def test_a_folder_is_judged_as_its_journal_is(run, capsys):
+    """That of the monitor, and that of the run which holds it."""
+    assert main(["replay", str(run / "findings.jsonl")]) == 0
+    expected = capsys.readouterr().out
+    for folder in (run, run.parent):
+        assert main(["replay", str(folder)]) == 0
+        assert capsys.readouterr().out == expected
+
+
+def test_of_a_run_with_two_monitors_both_are_judged(run, tmp_path, capsys):
+    for name in ("one", "two"):
+        shutil.copytree(run, tmp_path / name)
+    assert main(["replay", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert [f"{tmp_path / name / 'findings.jsonl'}: 5 looks" in said for name in ("one", "two")] == [True, True]
+    assert said.count("the run, at its last look") == 2
+    assert main(["replay", str(tmp_path), "--json"]) == 0
+    assert capsys.readouterr().out == 2 * (run / "alerts.jsonl").read_text()
+
+
+def test_a_folder_above_names_the_runs_that_it_holds(run, tmp_path, capsys):
+    shutil.copytree(run, tmp_path / "version_0" / "mesa")
+    assert main(["replay", str(tmp_path)]) == 2
+    assert f"try {tmp_path / 'version_0' / 'mesa'}" in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
+    assert main(["replay", str(tmp_path / "empty")]) == 2
+    assert "pass the folder of a run" in capsys.readouterr().err
+
+
+WRONG_PATHS = [
+    (["replay", "nowhere/findings.jsonl"], "nowhere/findings.jsonl cannot be read"),
+    (["replay", "."], "holds no findings.jsonl"),
+    (["doctor", "--config", "nowhere.yaml"], "--config: nowhere.yaml cannot be read"),
+    (["doctor", "--config", "mesa.yaml", "nowhere.py"], "SCRIPT: nowhere.py cannot be read"),
+    (["bench", "--judge", "nowhere.tar.xz"], "--judge: nowhere.tar.xz cannot be read"),
+]
+
+
+def test_a_wrong_path_is_refused_before_torch_is_loaded(tmp_path):
+    """In one process of its own, in which all of them are tried."""
+    (tmp_path / "mesa.yaml").touch()
+    code = (
+        "import sys; from lightning_mesa.attach.cli import main\n"
+        f"for arguments in {[arguments for arguments, _ in WRONG_PATHS]}: assert main(arguments) == 2\n"
+        "assert 'torch' not in sys.modules and 'scipy' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for line, (_, message) in zip(done.stderr.splitlines(), WRONG_PATHS, strict=True):
+        assert message in line
 
 
 @pytest.mark.slow

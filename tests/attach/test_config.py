@@ -74,9 +74,9 @@ def test_every_argument_can_be_written_in_yaml(tmp_path):
       two: {class_path: importable.data.Makes.shifted}
       three:
         class_path: lightning_mesa.LoaderDistribution
-        init_args: {source: datamodule.x, inputs: x, forward: importable.data.net, ids: id, data_regime: fresh}
+        init_args: {source: datamodule.x, inputs: x, forward: 'importable.data:net', ids: id, data_regime: fresh}
     reference: [val, val/1]
-    forward: importable.data.net
+    forward: 'importable.data:net'
     inputs: [a, b]
     outputs: importable.data.net
     groups: [kind, 1]
@@ -133,7 +133,7 @@ def refused(tmp_path, text, allow=()):
         (("inputs: x", "inputs: [x"), "is no YAML: while parsing a flow sequence"),
         (("inputs: x", "inputs: x\ninputs: y"), "found duplicate key inputs"),
         (("inputs: x", "inputs: !!python/object/apply:os.system [ls]"), "could not determine a constructor"),
-        (("inputs: x", "forward: importable.forbidden.fire"), "forward: 'importable.forbidden.fire' may not be"),
+        (("inputs: x", "forward: 'importable.forbidden:fire'"), "forward: 'importable.forbidden:fire' may not be"),
         (("on_alert: [log, stop]", "on_alert: [stopp]"), "on_alert: unknown action 'stopp'"),
         (("{apart: datamodule.shifted}", "{gap: val}"), "shifted distribution 'gap' is reserved"),
         (("inputs: x", "3: x"), "3: MesaMonitor has no argument 3."),
@@ -199,15 +199,3 @@ def test_a_resolver_that_a_script_has_registered_is_not_run_by_a_file(tmp_path):
         assert "importable.forbidden" not in sys.modules
     finally:
         OmegaConf.clear_resolver("eval")
-
-
-def test_the_shipped_recipes_are_configurations_too(tmp_path):
-    """But for the capitals, which are for the user to replace."""
-    from pathlib import Path
-
-    import lightning_mesa
-
-    for recipe in sorted((Path(lightning_mesa.__file__).parent / "conf/callbacks").glob("*.yaml")):
-        for node in OmegaConf.load(recipe).values():
-            if node["_target_"] == "lightning_mesa.MesaMonitor":
-                assert MesaMonitor.from_config(node).name

@@ -1,6 +1,7 @@
 """What is installed, how to attach, and a configuration tried on a script before it trains."""
 
 import shutil
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -74,18 +75,20 @@ def script(request, tmp_path, monkeypatch, capfd):
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "shifts", raising=False)
 
-    def fork(command, env):
+    def fork(command, env, stdout, stderr):
         python, path, *arguments = command
-        assert python == sys.executable
-        return forks.script(tmp_path / path, *arguments, **env)
+        assert (python, stderr) == (sys.executable, subprocess.STDOUT)
+        done = forks.script(tmp_path / path, *arguments, **env)
+        stdout.write(f"{done.stdout}{done.stderr}".encode())
+        return done
 
     if request.param == "forked":
-        monkeypatch.setattr(doctor, "subprocess", SimpleNamespace(run=fork))
+        monkeypatch.setattr(doctor, "subprocess", SimpleNamespace(run=fork, STDOUT=subprocess.STDOUT))
 
-    def tried(config, *command):
+    def tried(config, *command, allow=("--allow", "shifts")):
         """The exit status, and what is said."""
         (tmp_path / "mesa.yaml").write_text(config)
-        status = main(["doctor", "--config", "mesa.yaml", "--allow", "shifts", *(command or ["train.py"])])
+        status = main(["doctor", "--config", "mesa.yaml", *allow, *(command or ["train.py"])])
         return status, capfd.readouterr().out
 
     return tried
@@ -100,8 +103,14 @@ def test_a_configuration_that_fits_is_shown_and_nothing_is_trained(tmp_path, scr
         "data: val, inverted: the same held-out items at every look",
         "with max_overhead=0.05, at most one every",
         "inverted      500",
+        "  inverted: 500 items, a gap from 0.",
+        "  can fire: objective_lost, base_lost, extremal_behavior",
+        "  cannot fire: proxy_pursued: no proxy is listed that prescribes choices",
+        "mesa (before training) at step 0",
     ):
         assert expected in said
+    assert said.index("what can be seen in 9 looks") < said.index("what train.py printed up to there:")
+    assert said.index("this look took") < said.index("GPU available")
     assert not (tmp_path / "model.pt").exists()
     assert not list(tmp_path.rglob("findings.jsonl"))
 
@@ -118,3 +127,15 @@ def test_what_does_not_fit_is_said(script, change, command, message):
     status, said = script(CONFIG.replace(*change), *command)
     assert status == 1
     assert message in said
+
+
+def test_what_may_be_imported_is_inherited_from_the_environment(script, monkeypatch):
+    monkeypatch.setenv("LIGHTNING_MESA_ALLOW", "elsewhere, shifts")
+    assert script(CONFIG, allow=())[0] == 0
+
+
+def test_the_option_takes_the_place_of_the_environment(tmp_path, monkeypatch, capsys):
+    (tmp_path / "mesa.yaml").write_text(CONFIG)
+    monkeypatch.setenv("LIGHTNING_MESA_ALLOW", "shifts")
+    assert main(["doctor", "--config", str(tmp_path / "mesa.yaml"), "--allow", "elsewhere"]) == 2
+    assert "or --allow shifts" in capsys.readouterr().err

@@ -94,7 +94,8 @@ def test_the_refusal_says_how_to_allow_it():
         imported("importable.forbidden.fire", "forward")
     assert str(refused.value) == (
         "forward: 'importable.forbidden.fire' may not be imported from a configuration: allowed are the names of "
-        "lightning_mesa and importable.data. Allow it with allow=['importable'] or LIGHTNING_MESA_ALLOW=importable."
+        "lightning_mesa and importable.data. Allow it with allow=['importable'], LIGHTNING_MESA_ALLOW=importable, or "
+        "--allow importable."
     )
 
 
@@ -119,7 +120,8 @@ def test_every_argument_that_takes_a_function_takes_its_path():
     assert as_objective("importable.data.agreement").name == "agreement"
     assert as_objective("importable.data:agreement").name == "agreement"
     assert LoaderDistribution("importable.data.shifted").source is data.shifted
-    assert LoaderDistribution("val", forward="importable.data.net").forward is data.net
+    assert LoaderDistribution("val", forward="importable.data:net").forward is data.net
+    assert LoaderDistribution("val", forward="model.net").forward == "model.net"  # an attribute may have a dot
     assert Actions(["log", "importable.data.digit"]).callables == [data.digit]
     assert list(Sinks(["importable.data.digit"])._sinks.values()) == [data.digit]
 
@@ -128,7 +130,7 @@ def test_every_argument_that_takes_a_function_takes_its_path():
     "build",
     [
         lambda: ScoreFunction("importable.data.THREE"),
-        lambda: LoaderDistribution("val", forward="importable.data.THREE"),
+        lambda: LoaderDistribution("val", forward="importable.data:THREE"),
         lambda: LoaderDistribution("val", forward=3),
         lambda: as_objective("importable.data.THREE"),
     ],

@@ -231,10 +231,12 @@ def test_a_value_is_said_in_words(value, text):
     ("error", "text"),
     [
         (ValueError("no\n  good"), "ValueError: no good"),
-        (KeyError("x"), "KeyError: x"),
-        (AssertionError(BIG), "AssertionError: a tensor of shape [3, 200]"),
+        (KeyError("x"), "KeyError: 'x'"),
+        (AssertionError(BIG), "AssertionError"),
+        (RuntimeError(f"bad {BIG} here"), "RuntimeError: bad"),
+        (RuntimeError(f"bad {BIG.numpy()!r}"), "RuntimeError: bad"),
         (RuntimeError(), "RuntimeError"),
-        (RuntimeError("a" * 1000), f"RuntimeError: {'a' * 300}..."),
+        (RuntimeError("a" * 1000), f"RuntimeError: {'a' * 200}..."),
         (ConfigurationError("a" * 1000), f"ConfigurationError: {'a' * 1000}"),
     ],
 )

@@ -9,12 +9,14 @@ import toy
 from lightning_mesa import Alarm, ConfigurationError, read_journal
 from lightning_mesa.callbacks import budget as budget_module
 from lightning_mesa.callbacks import run as run_module
+from lightning_mesa.callbacks import timetable as timetable_module
 from lightning_mesa.callbacks.budget import Budget
 from lightning_mesa.judge.replay import judge_again, read_recording
 from lightning_mesa.judge.sequential import spending_weight
 from namespace import EarlyStopping
 
 ONE = SimpleNamespace(world_size=1)
+CPU = torch.device("cpu")
 
 
 @pytest.fixture
@@ -29,7 +31,7 @@ def simulate(clock, share, *, first, cost, interval, dues):
     budget = Budget(share)
 
     def look(seconds):
-        with budget.spending():
+        with budget.spending(CPU):
             clock.seconds += seconds
         budget.look_taken(seconds, ONE)
 
@@ -58,7 +60,7 @@ def test_the_last_look_and_the_figures_fit_too(clock):
     budget = Budget(0.05)
 
     def look():
-        with budget.spending():
+        with budget.spending(CPU):
             clock.seconds += 1
         budget.look_taken(1.0, ONE)
 
@@ -83,17 +85,45 @@ def test_without_a_budget_every_look_is_taken(clock):
 
 def test_the_state_goes_on(clock):
     budget = Budget(0.1)
-    with budget.spending():
+    with budget.spending(CPU):
         clock.seconds += 2
     clock.seconds += 10
     assert budget.due()
-    with budget.spending():
+    with budget.spending(CPU):
         clock.seconds += 1
     budget.look_taken(1.0, ONE)
     again = Budget(0.1)
     again.load_state_dict(budget.state_dict())
     assert (again.stride, again.overhead, again.spent) == (budget.stride, budget.overhead, 3.0)
     assert again.stride == 4  # (3 + 2) / .1 = 50 seconds of training, 10 of them are over, one due time each 10
+
+
+@pytest.mark.parametrize("kind", ["cuda", "mps", "xpu"])
+def test_what_the_training_has_queued_on_its_device_is_the_trainings_own(clock, monkeypatch, kind):
+    """Of training the device has 7 seconds to do when the look comes; of the look 2, when Python is done with it."""
+    budget, device, queued = Budget(0.05), torch.device(kind), SimpleNamespace(seconds=0.0)
+
+    def synchronize():
+        clock.seconds += queued.seconds
+        queued.seconds = 0.0
+
+    monkeypatch.setattr(getattr(torch, kind), "synchronize", synchronize)
+    with budget.spending(device):
+        pass
+    queued.seconds = 7.0
+    with budget.spending(device):
+        clock.seconds += 1
+        queued.seconds = 2.0
+    assert budget.spent == 3
+    assert budget.overhead == 3 / 7
+
+
+def test_no_other_step_than_a_look_waits_for_the_device(tmp_path, monkeypatch):
+    waited = []
+    monkeypatch.setattr(budget_module, "wait_for", waited.append)
+    monkeypatch.setattr(timetable_module, "wait_for", waited.append)
+    toy.fit(tmp_path, toy.monitor(every_n_steps=12), max_epochs=3)  # 24 steps, looks at 0, 12 and 24
+    assert len(waited) == 3 * 3
 
 
 @pytest.mark.parametrize("share", [0, -0.1, "much"])
@@ -196,3 +226,18 @@ def test_skipped_looks_keep_the_level():
             crossed |= test.spend(p, passed).crossed
         alarms += crossed
     assert 0.1 * 400 < alarms <= 0.2 * 400 + 3 * (400 * 0.2 * 0.8) ** 0.5
+
+
+# --- Many choices -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("choices", "is_said"), [(toy.CHOICES, False), (1_500, True)])
+def test_what_a_look_takes_is_said_before_training_where_choices_are_many(tmp_path, monkeypatch, choices, is_said):
+    said = []
+    monkeypatch.setattr(run_module, "rank_zero_info", said.append)
+    model = toy.ToyModel()
+    model.net = torch.nn.Linear(2 * toy.CHOICES, choices)
+    toy.fit(tmp_path, toy.monitor(), model=model, max_steps=1)
+    costs = [line for line in said if line.startswith("mesa: a look takes")]
+    assert len(costs) == is_said
+    assert all("at 1500 choices for an item; pass outputs=" in line for line in costs)

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.wrappers import NormalizeObservation, NormalizeReward
 
 import environments
-from environments import Agent, Closed, Failing, all_are_closed, failing, watched
+from environments import Agent, Closed, Failing, TwoDoors, all_are_closed, failing, watched
 from lightning_mesa import EnvDistribution, MesaMonitor
 from lightning_mesa.callbacks import run, session
 from lightning_mesa.data import env_distribution, env_source
@@ -57,8 +58,17 @@ MONITORS: dict[str, Callable[[], MesaMonitor]] = {
     "decisions": lambda: watching(decisions=20),
     "decisions of a policy that draws itself": lambda: watching(decisions=20, policy=with_noise),
     **{f"autoreset {mode.name}": lambda mode=mode: watching(lambda: vector(mode)) for mode in AutoresetMode},
+    "statistics of training": lambda: watching(lambda: NormalizeObservation(NormalizeReward(Closed(together=False)))),
     "an error": lambda: failing(Failing, after=120),
 }
+
+
+class Normalizing(Agent):
+    """Trains on observations that running statistics normalise, which are left behind too."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.envs = SyncVectorEnv([lambda: NormalizeObservation(NormalizeReward(TwoDoors()))] * 8)
 
 
 def trained(folder: Path, *callbacks: Any, model: Agent | None = None) -> list[Any]:
@@ -66,7 +76,7 @@ def trained(folder: Path, *callbacks: Any, model: Agent | None = None) -> list[A
     torch.manual_seed(3)
     random.seed(3)
     np.random.seed(3)
-    model = model or Agent(updates=12)
+    model = model or Normalizing(updates=12)
     trainer = environments.fit(folder, *callbacks, model=model, logger=True)
     momenta = [state for optimizer in trainer.optimizers for state in optimizer.state_dict()["state"].values()]
     return [
@@ -74,13 +84,18 @@ def trained(folder: Path, *callbacks: Any, model: Agent | None = None) -> list[A
         [float(value.sum()) for state in momenta for value in state.values()],
         model.rewards,
         [env.unwrapped.np_random.bit_generator.state for env in model.envs.envs],
+        [
+            [*env.obs_rms.mean, *env.obs_rms.var, env.obs_rms.count, env.env.return_rms.var]
+            for env in model.envs.envs
+            if isinstance(env, NormalizeObservation)
+        ],
         torch.get_rng_state().tolist(),
         random.getstate(),
         [np.random.get_state()[1].tolist(), np.random.get_state()[2:]],
     ]
 
 
-@pytest.mark.filterwarnings("ignore:.*the simulator crashed")
+@pytest.mark.filterwarnings("ignore:.*the simulator crashed", "ignore:.*reaches its ceiling")
 @pytest.mark.parametrize("what", MONITORS)
 def test_training_is_bitwise_the_training_without_the_monitor(what: str, tmp_path: Path):
     mesa = MONITORS[what]()
@@ -101,6 +116,7 @@ def test_the_comparison_notices_actions_drawn_from_the_training_s_own_streams(tm
         True,
         True,
         True,
+        True,
     ]  # the environments that train have streams of their own
 
 
@@ -108,4 +124,5 @@ def test_the_comparison_notices_a_look_in_the_environments_that_train(tmp_path: 
     monkeypatch.setattr(env_distribution, "_trains_in", lambda *_: False)
     model = Agent(updates=12)
     mesa = watching(model.envs)
-    assert trained(tmp_path / "with", mesa, model=model)[3] != trained(tmp_path / "without")[3]
+    without = trained(tmp_path / "without", model=Agent(updates=12))
+    assert trained(tmp_path / "with", mesa, model=model)[2] != without[2]

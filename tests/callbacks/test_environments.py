@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.vector import SyncVectorEnv
+from gymnasium.wrappers import NormalizeObservation, NormalizeReward
 
 import environments
 from accelerator import ACCELERATOR
 from environments import Agent, Closed, Corridor, TwoDoors, all_are_closed, apart, findings, monitor, watched
-from lightning_mesa import EnvDistribution, EpisodeReturn, Reached
+from lightning_mesa import ConfigurationError, EnvDistribution, EpisodeReturn, Reached
 from lightning_mesa.data.env_source import EnvSource
+from lightning_mesa.errors import MesaWarning
 from namespace import pl
 
 pytestmark = pytest.mark.usefixtures(all_are_closed.__name__)
@@ -234,3 +236,84 @@ def test_a_corridor_has_no_length_bias_through_the_monitor(tmp_path: Path):
     )
     trainer = environments.fit(tmp_path, mesa, model=Agent(updates=1))
     assert float(trainer.callback_metrics["mesa/same/score/return"]) == pytest.approx(0.5, abs=0.08)
+
+
+class FarAway(TwoDoors):
+    """Observations in another unit, so that a policy needs them normalised."""
+
+    observation_space = gym.spaces.Box(-np.inf, np.inf, (2,), np.float32)
+
+    def reset(self, **options: Any) -> Any:
+        _, info = super().reset(**options)
+        self.seen = 500 + 100 * self.seen
+        return self.seen, info
+
+
+class Always(FarAway):
+    """Shifted: the goal is nearly always on the right, so that the mean of what is seen is elsewhere."""
+
+    def reset(self, **options: Any) -> Any:
+        super().reset(**options)
+        side = int(self.np_random.random() < 0.95)
+        self.seen = self.seen + np.float32(100 * (side - self.goal) * np.array([1, 3]))
+        self.goal = self.red = side
+        return self.seen, {}
+
+
+class Normalizing(Agent):
+    """Goes where normalised observations say."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.envs = SyncVectorEnv([lambda: NormalizeObservation(FarAway())] * 8)
+        self.eval_envs = SyncVectorEnv([lambda: TwoDoors()] * 2)
+
+    def forward(self, seen: Any) -> Any:
+        return torch.stack([-seen[:, 1], seen[:, 1]], 1) * 20 + 0 * super().forward(seen)
+
+
+def normalized(kind: type[gym.Env]) -> Any:
+    return lambda: NormalizeReward(NormalizeObservation(kind()))
+
+
+@pytest.mark.parametrize("statistics", [None, "model.envs"])
+def test_a_policy_is_looked_at_with_the_statistics_that_it_is_trained_with(tmp_path: Path, statistics: str | None):
+    """Statistics of its own would center what is nearly always on the right, and call it left half of the time."""
+    reference, shifted = (
+        EnvDistribution(normalized(kind), episodes=200, statistics=statistics) for kind in (FarAway, Always)
+    )
+    mesa = monitor(reference=reference, shifted={"right": shifted}, every_n_steps=20)
+    trainer = environments.fit(tmp_path, mesa, model=Normalizing(updates=40))
+    assert trainer.callback_metrics["mesa/reference/score/goal"] > 0.97
+    assert trainer.callback_metrics["mesa/right/score/goal"] > 0.97
+
+
+def test_moving_statistics_that_are_not_those_of_training_are_refused(tmp_path: Path):
+    mesa = monitor(shifted={"right": EnvDistribution(normalized(Always))})
+    message = (
+        "distribution 'right': NormalizeObservation changes what the policy sees by statistics of its own episodes"
+    )
+    with pytest.raises(ConfigurationError, match=message):
+        environments.fit(tmp_path, mesa)
+
+
+class OneDoor(TwoDoors):
+    """The goal is always on the left."""
+
+    def reset(self, **options: Any) -> Any:
+        seen, info = super().reset(**options)
+        self.goal = self.red = 0
+        return seen, info
+
+
+@pytest.mark.parametrize(("where", "there"), [("reference", "in this run"), ("apart", "there")])
+def test_chance_that_reaches_the_ceiling_is_said_at_the_first_look(tmp_path: Path, where: str, there: str):
+    one = EnvDistribution(OneDoor, episodes=20)
+    mesa = monitor(**({"reference": one} if where == "reference" else {"shifted": {"apart": one}}))
+    message = (
+        rf"on '{where}' chance at 'goal' \(1\) reaches its ceiling \(1\) on all 20 episodes.* can be raised {there}"
+    )
+    with pytest.warns(MesaWarning, match=message) as said:
+        environments.fit(tmp_path, mesa)
+    assert sum("reaches its ceiling" in str(warning.message) for warning in said) == 1
+    assert not mesa.disabled

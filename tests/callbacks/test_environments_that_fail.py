@@ -127,6 +127,10 @@ def counting(pl_module: Any, observation: Any, state: Any) -> tuple[Any, None]:
         ({"reference": EnvDistribution(TwoDoors, lambda m, o, s: m(o))}, r"it must return \(logits or Distribution"),
         ({"reference": EnvDistribution(TwoDoors, lambda m, o, s: (m(o)[0], s))}, "logits of shape"),
         ({"reference": EnvDistribution("model.envs")}, "are those that the model trains in"),
+        (
+            {"reference": EnvDistribution(TwoDoors, statistics="model.nothing")},
+            "distribution 'reference': there is no statistics='model.nothing'",
+        ),
         ({"reference": EnvDistribution(TwoDoors, counting, decisions=5)}, r"must return logits \[n, A\] or a torch"),
     ],
 )
@@ -147,6 +151,7 @@ def test_what_cannot_be_looked_at_is_refused_before_training(tmp_path: Path, opt
         ({"policy": 3}, "policy must be a function"),
         ({"decisions": -1}, "decisions must be a whole number of at least 0"),
         ({"discount": 0}, r"discount must lie in \(0, 1\]"),
+        ({"statistics": 3}, "statistics must be a function, or the import path of one"),
     ],
 )
 def test_arguments_that_cannot_be_right_are_refused(options: Any, message: str):

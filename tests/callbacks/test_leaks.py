@@ -19,7 +19,7 @@ from lightning_mesa.callbacks import run as run_file
 from lightning_mesa.callbacks import session as session_file
 from lightning_mesa.data import items as source_file
 from lightning_mesa.errors import MesaWarning
-from lightning_mesa.observe import isolation
+from lightning_mesa.observe import held, isolation
 from lightning_mesa.observe.isolation import no_trace, random_streams
 from lightning_mesa.observe.loaders import ItemLoader
 from namespace import part, pl
@@ -37,7 +37,7 @@ def check(found: dict[str, list[str]], expected: Expected) -> None:
 # --- The monitor with protections taken away ---------------------------------------------------------------------
 
 
-def off(*_: Any) -> Any:
+def off(*_: Any, **__: Any) -> Any:
     return nullcontext()
 
 
@@ -158,6 +158,14 @@ TAKEN_AWAY: dict[str, tuple[dict[str, Callable[..., Any]], Configuration, Expect
         {"batch order": "/size", "weights": "conv.weight", "log rows": "train/loss"},
     ),
     "buffers": ({"buffers": off}, PLAIN, {"weights": "memory.calls", "log rows": "train/loss"}),
+    **{
+        f"plain state: {kind}": (
+            {"attributes": off},
+            Configuration(augment="none", state=kind),
+            {"plain state": "", "weights": "conv.weight", "log rows": "train/logits"},
+        )
+        for kind in ("hidden", "tensors", "containers", "metrics")
+    },
     "logging in the forward pass": ({"muted_logging": off}, PLAIN, {"log rows": "val/activation"}),
     "trainer.training is true in the look": ({"stage": off}, PLAIN, {"log rows": "train/batches"}),
 }
@@ -170,6 +178,8 @@ QUICK = {
     "loaders share a generator",
     "the dataset owns a generator: numpy",
     "buffers",
+    "plain state: hidden",
+    "plain state: containers",
     "logging in the forward pass",
     "trainer.training is true in the look",
     "dropout outside isolation",
@@ -189,6 +199,16 @@ def cases(leaks: dict[str, tuple[Any, ...]]) -> list[Any]:
 def test_a_missing_protection_is_caught(replacements, configuration, expected, monkeypatch):
     take_away(monkeypatch, **replacements)
     check(disturbed(configuration, monitor(configuration)), expected)
+
+
+@pytest.mark.parametrize(
+    "what", ["dataset", *(pytest.param(what, marks=pytest.mark.slow) for what in ("collate", "worker"))]
+)
+def test_generators_of_the_script_are_missed_where_code_is_not_followed(what, monkeypatch):
+    """Nothing holds them: only the code of what draws from them names them."""
+    monkeypatch.setattr(held, "_globals_of", lambda *_: iter(()))
+    configuration = Configuration(augment="none", script=what)
+    check(disturbed(configuration, monitor(configuration)), {"random streams": "/script", "weights": "conv.weight"})
 
 
 def test_isolate_rng_does_not_restore_after_an_exception(monkeypatch):
@@ -215,7 +235,7 @@ def test_isolate_rng_does_not_restore_after_an_exception(monkeypatch):
 
 def test_tensors_made_in_inference_mode_poison_the_training(monkeypatch):
     """A table that the model builds at its first call could not be trained through."""
-    take_away(monkeypatch, stage=inference_stage)
+    take_away(monkeypatch, stage=inference_stage, attributes=off)
     with pytest.raises(RuntimeError, match="Inference tensors"):
         train(PLAIN, monitor(PLAIN), num_sanity_val_steps=0)
 

@@ -44,6 +44,8 @@ LEVELS: dict[str, list[Any]] = {
     "owned": ["none", "torch", "numpy", "numpy legacy", "python"],
     "shared": [False, True],
     "reference": ["val", "train", "dataset"],
+    "state": ["none", "hidden", "tensors", "containers", "metrics"],
+    "script": ["none", "dataset", "collate", "worker"],
     "watch": ["usual", "part", "base alone", "probes", "everything", "budget"],
 }
 

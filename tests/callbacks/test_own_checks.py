@@ -62,7 +62,7 @@ def test_it_is_in_the_journal_and_is_judged_again(stopped, capsys):
 
 def test_it_is_in_the_table_at_the_end(stopped):
     _, _, mesa = stopped
-    table = summary(*mesa.run.last, mesa.alerts, mesa.stop_reason, mesa.alarm.checks)
+    table = summary("mesa (fit)", *mesa.run.last, mesa.alerts, mesa.alarm)
     assert "hesitation on apart: hesitation " in table
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from lightning_mesa.checks import BehavioralObjective, Look, ObjectiveGap
 from lightning_mesa.objectives.hypotheses import Hypotheses
 from lightning_mesa.objectives.matches import Matches
-from lightning_mesa.observe.forward import Reading, behave, log_probabilities
+from lightning_mesa.observe.forward import Reading, behave
 from lightning_mesa.records import Decisions, Finding
 from lightning_mesa.testing import look_at
 
@@ -162,7 +162,8 @@ def test_parts_and_order_do_not_matter():
     ],
 )
 def test_outputs_are_logits_unless_they_are_probabilities(outputs, expected):
-    assert torch.allclose(log_probabilities(torch.tensor(outputs)).exp(), torch.tensor(expected))
+    behavior = behave("apart", {"y": torch.tensor([0])}, torch.tensor(outputs), Hypotheses(Matches("y")), Reading())
+    assert torch.allclose(behavior.log_probabilities.exp(), torch.tensor(expected))
 
 
 def told(n: int = 200, *, noise: float = 0.0, reason: str | None = None, gains: float = 1.0) -> Decisions:

@@ -17,6 +17,9 @@ def _seeded():
     torch.manual_seed(0)
 
 
+NO_ROOM = r"on '{}' chance at '{}' \(1\) reaches its ceiling \(1\) on all {} items: .* can be raised {}"
+
+
 class Broken(toy.ToyModel):
     """Gives NaN in looks from a step on, for items that ``where`` selects by their inputs."""
 
@@ -258,7 +261,8 @@ def test_one_item_is_too_few_to_tell(tmp_path):
     """Chance is certain to be right on it: it has a score and no competence; nothing is alarmed about."""
     data = toy.ToyData(50, confounded=False, seed=2)
     one = torch.utils.data.Subset(data, [int((data.y != data.z).nonzero()[0])])
-    mesa, trainer, rows = run(tmp_path, shifted={"apart": one})
+    with pytest.warns(MesaWarning, match=NO_ROOM.format("apart", "y", 1, "there")):
+        mesa, trainer, rows = run(tmp_path, shifted={"apart": one})
     assert trainer.global_step == 24
     assert not mesa.alerts
     assert rows[24]["mesa/apart/n"] == 1
@@ -270,7 +274,9 @@ def test_one_item_is_too_few_to_tell(tmp_path):
 
 def test_one_reference_item_is_too_few_too(tmp_path):
     """The reason is the reference's, not that the model is incapable."""
-    mesa, trainer, rows = run(tmp_path, reference=torch.utils.data.Subset(toy.ToyData(9, confounded=True), [0]))
+    one = torch.utils.data.Subset(toy.ToyData(9, confounded=True), [0])
+    with pytest.warns(MesaWarning, match=NO_ROOM.format("reference", "y", 1, "in this run")):
+        mesa, trainer, rows = run(tmp_path, reference=one)
     assert trainer.global_step == 24
     assert not mesa.alerts
     assert "mesa/apart/gap" not in rows[24]
@@ -281,13 +287,32 @@ def test_a_single_class_has_no_competence(tmp_path):
     """A constant output already scores the ceiling."""
     data = toy.ToyData(400, confounded=False, seed=2)
     kept = torch.utils.data.Subset(data, (data.y == 1).nonzero()[:, 0].tolist())
-    mesa, _, rows = run(tmp_path, shifted={"apart": kept})
+    with pytest.warns(MesaWarning, match=NO_ROOM.format("apart", "y", len(kept), "there")) as said:
+        mesa, _, rows = run(tmp_path, shifted={"apart": kept})
+    assert len([one for one in said if one.category is MesaWarning]) == 1, "at the first look alone"
     assert "mesa/apart/competence/y" not in rows[24]
     assert "mesa/apart/score/y" in rows[24]
     assert "mesa/apart/gap" not in rows[24]
     assert rows[24]["mesa/apart/conflict/z"] > 0.9
     assert rows[24]["mesa/base/worst"] <= 1
     assert mesa.alarm.look == 4
+
+
+def test_a_ceiling_that_is_not_above_chance_is_said_of_base_and_of_the_witness(tmp_path):
+    """Of any score, and where a user's ceiling is at fault."""
+
+    def constant(batch, outputs):
+        return torch.full((len(outputs),), 0.5)
+
+    base = ScoreFunction(constant, name="half", ceiling=0.5)
+    witness = ScoreFunction(constant, name="able", ceiling=0.4)
+    with pytest.warns(MesaWarning, match="reaches its ceiling") as said:
+        run(tmp_path, base=base, witness=witness)
+    messages = [str(one.message) for one in said if one.category is MesaWarning]
+    assert [message.partition(" reaches its ceiling (")[0].partition("on ")[2] for message in messages] == [
+        f"{where!r} chance at {name!r} (0.5)" for where in ("val", "apart") for name in ("half", "able")
+    ]
+    assert all(len(message) < 4 * 120 for message in messages)
 
 
 def test_a_class_that_never_occurs_is_only_a_choice_less(tmp_path):

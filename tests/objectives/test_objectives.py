@@ -33,7 +33,11 @@ class Named:
 
 def read(objective, batch):
     """What is asked of an objective at each batch."""
-    return objective.score(batch, OUTPUTS), objective.prescribes(batch, 3)
+    read = objective.score(batch, OUTPUTS), objective.prescribes(batch, 3)
+    for demand in objective.demands(batch, 3):
+        if not demand.holds:
+            raise ConfigurationError(demand.complaint())
+    return read
 
 
 # --- Matches ------------------------------------------------------------------------------------------------------
@@ -365,7 +369,7 @@ def test_pick_takes_keys_indices_and_attributes():
         ((1, 2), "y", "t: cannot take 'y' out of a batch of type tuple; name a key of a mapping, an index of a tuple"),
         (torch.zeros(3), 0, "t: cannot take 0 out of a batch of type Tensor"),
         (Record(), "z", "t: cannot take 'z' out of a batch of type Record"),
-        ({"a": 1}, lambda batch: batch["b"], "t failed with KeyError: b"),
+        ({"a": 1}, lambda batch: batch["b"], "t failed with KeyError: 'b'"),
     ],
 )
 def test_pick_says_what_the_batch_has(batch, key, message):

@@ -3,7 +3,7 @@
 import random
 from contextlib import contextmanager, suppress
 from functools import partial
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -176,6 +176,131 @@ def test_a_generator_is_restored(kind, leaving):
     assert same(generator_state(generator), before)
 
 
+OF_SCRIPT: dict[str, Any] = {}
+NOISE: Any = None
+"""Generators of a script: nothing holds them, and code finds them by name."""
+
+
+def drawing(*_: Any) -> Any:
+    return draw(NOISE)
+
+
+def nested(*_: Any) -> Any:
+    return [draw(NOISE) for _ in range(1)] and (lambda: draw(NOISE))()
+
+
+def from_a_dict(*_: Any) -> Any:
+    return draw(OF_SCRIPT["noise"])
+
+
+def by_a_helper(*_: Any) -> Any:
+    return drawing()
+
+
+class Transform:
+    def __call__(self, *_: Any) -> Any:
+        return draw(NOISE)
+
+
+class Inherits(Transform):
+    pass
+
+
+class Methods:
+    @staticmethod
+    def static() -> Any:
+        return draw(NOISE)
+
+    @classmethod
+    def of_class(cls) -> Any:
+        return draw(NOISE)
+
+    @property
+    def value(self) -> Any:
+        return draw(NOISE)
+
+
+class MakesATransform(Owner):
+    def __getitem__(self, i: int) -> Any:
+        return Transform()(i)
+
+
+class HasIt(Owner):
+    noise: Any = None
+
+    def __getitem__(self, i: int) -> Any:
+        return draw(self.noise)
+
+
+@torch.no_grad()
+def wrapped(*_: Any) -> Any:
+    return draw(NOISE)
+
+
+OTHER = ModuleType("other_script")
+
+
+def of_another_module(*_: Any) -> Any:
+    return draw(OTHER.noise)
+
+
+CODE: dict[str, Any] = {
+    "a function": drawing,
+    "a function within a function": nested,
+    "a dict of the script": from_a_dict,
+    "a helper": by_a_helper,
+    "another module of the user's": of_another_module,
+    "a decorated function": wrapped,
+    "a partial function": partial(drawing, 1),
+    "a method": Transform().__call__,
+    "an inherited method": Inherits(),
+    "a static method": SimpleNamespace(of=Methods),
+    "a dataset that makes a transform": MakesATransform(),
+    "an attribute of the dataset's class": HasIt(),
+    "a loader's collate function": DataLoader(Owner(), collate_fn=drawing),
+    "a loader's worker init": DataLoader(Owner(), worker_init_fn=drawing),
+    "a composed transform": Owner([SimpleNamespace(transforms=(drawing,))]),
+    "a function in a class with slots": Owner(Slotted(drawing)),
+}
+
+
+@pytest.mark.parametrize("code", CODE)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_generator_of_the_script_is_found_by_the_code_that_uses_it(kind, code, monkeypatch):
+    generator = OWNED[kind]()
+    monkeypatch.setitem(globals(), "NOISE", generator)
+    monkeypatch.setitem(OF_SCRIPT, "noise", generator)
+    monkeypatch.setattr(HasIt, "noise", generator)
+    OTHER.noise = generator
+    before = generator_state(generator)
+    with generators(CODE[code]):
+        draw(generator)
+    assert same(generator_state(generator), before)
+
+
+def test_a_generator_that_no_code_names_is_left_alone(monkeypatch):
+    """The globals of a script are many: only those that the code uses are looked at."""
+    monkeypatch.setitem(globals(), "NOISE", random.Random(0))
+    before = NOISE.getstate()
+    with generators(Owner(same)):
+        NOISE.random()
+    assert NOISE.getstate() != before
+
+
+def test_a_model_and_its_forward_lead_to_a_generator_of_the_script(monkeypatch):
+    monkeypatch.setitem(globals(), "NOISE", np.random.default_rng(0))
+
+    class Noisy(nn.Module):
+        def forward(self) -> Any:
+            return draw(NOISE)
+
+    before = generator_state(NOISE)
+    module = nn.Sequential(nn.Sequential(Noisy()))
+    with generators(module):
+        module[0][0]()
+    assert same(generator_state(NOISE), before)
+
+
 @pytest.mark.parametrize("kind", ["numpy", "numpy legacy", "python"])
 def test_a_bound_method_leads_to_its_generator(kind):
     generator = OWNED[kind]()
@@ -261,11 +386,13 @@ class Stateful(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        self.seen: list[int] = []
         self.register_buffer("written", torch.zeros(2))
         self.register_buffer("replaced", torch.zeros(2))
         self.register_buffer("cache", None, persistent=False)
 
     def forward(self) -> None:
+        self.seen.append(1)
         self.written += 1
         self.replaced = torch.ones(3)
 
@@ -400,6 +527,7 @@ def test_no_trace_is_all_of_them_and_no_gradients(leaving):
     assert trainer.training
     assert [part.training for part in module.modules()] == [True, True, True, False]
     assert module.inner[0].written.tolist() == [0, 0]
+    assert module.inner[0].seen == []
     assert module.logged == []
     assert random.getstate() == random_before
     assert same(generator_state(owner.kept), owned_before)
@@ -414,9 +542,9 @@ def test_no_trace_restores_the_name_of_the_hook_that_logging_asks_for(leaving):
     assert module._current_fx_name == "on_train_batch_end"
 
 
-@pytest.mark.parametrize("failing", ["generators", "eval_mode", "buffers", "muted_logging", "stage"])
+@pytest.mark.parametrize("failing", ["generators", "attributes", "eval_mode", "buffers", "muted_logging", "stage"])
 def test_no_trace_restores_what_it_has_entered_when_entering_the_rest_fails(failing, monkeypatch):
-    def broken(*_: Any) -> Any:
+    def broken(*_: Any, **__: Any) -> Any:
         raise RuntimeError("cannot enter")
 
     trainer, module = a_trainer(), Logging(Stateful())

@@ -6,7 +6,7 @@ import torch
 
 from lightning_mesa import ConfigurationError
 from lightning_mesa.objectives.objective import named_keys
-from lightning_mesa.observe.labels import check_groups, groups_of, ids_of
+from lightning_mesa.observe.labels import check_groups, group_labels, ids_of, members
 
 BATCH = {
     "site": torch.tensor([3, 1, 3, 1]),
@@ -27,9 +27,14 @@ KINDS = {
 }
 
 
+def groups_of(key):
+    """Name -> which items."""
+    return dict(members("g", [group_labels(BATCH, "g", key, 4)], {"val": None}))
+
+
 @pytest.mark.parametrize(("key", "label"), KINDS.values(), ids=KINDS.keys())
 def test_groups_are_found_by_key_or_function(key, label):
-    groups = dict(groups_of(BATCH, "g", key, 4))
+    groups = groups_of(key)
     assert len(groups) == 2
     assert groups[f"g.{label}"].tolist() == [True, False, True, False]
 
@@ -42,14 +47,14 @@ REFUSED = {
     ),
     "too few": (lambda batch: batch["word"][:3], r"labels have shape \[3\] for 4 items: it must be \[4\]"),
     "things": (lambda batch: [object()] * 4, r"group 'g': \[an object, .* holds no labels; they must be a tensor"),
-    "a function that fails": (lambda batch: batch["nope"], "group 'g' failed with KeyError: nope"),
+    "a function that fails": (lambda batch: batch["nope"], "group 'g' failed with KeyError: 'nope'"),
 }
 
 
 @pytest.mark.parametrize(("key", "message"), REFUSED.values(), ids=REFUSED.keys())
 def test_what_is_no_label_for_each_item_is_refused(key, message):
     with pytest.raises(ConfigurationError, match=message):
-        dict(groups_of(BATCH, "g", key, 4))
+        groups_of(key)
 
 
 def test_ids_that_are_strings_are_the_same_in_every_batch():

@@ -25,7 +25,7 @@ def stopped(tmp_path_factory):
 
 def test_the_table_has_a_row_for_each_distribution_with_its_regime_and_limits(stopped):
     mesa, lines = stopped
-    assert lines[0].startswith(f"mesa at step {mesa.alerts[0].step}: pseudo-aligned (on 'apart': gap ")
+    assert lines[0].startswith(f"mesa (fit) at step {mesa.alerts[0].step}: pseudo-aligned (on 'apart': gap ")
     header, reference, apart = (re.split(r"  +", line) for line in lines[1:4])
     assert header == ["distribution", "n", "y", "z", "capability", "gap [95 %]", "regime"]
     assert (reference[:2], reference[-1]) == (["val", "400"], "reference")
@@ -39,7 +39,9 @@ def test_after_the_table_come_the_alerts_and_why_the_run_was_stopped(stopped):
     mesa, lines = stopped
     said = [f"{one.severity} at step {one.step}: {one.signature}: {one.message}" for one in mesa.alerts]
     assert said
-    assert lines[5:] == [*said, f"stopped by the monitor: {mesa.stop_reason}"]
+    weights = "step 0 was healthy" if mesa.alarm.last_healthy_step == 0 else "there are no healthy weights"
+    assert lines[5:-1] == said
+    assert lines[-1].startswith(f"stopped by the monitor: {mesa.stop_reason}; {weights}")
 
 
 @pytest.mark.parametrize("build", [TQDMProgressBar, partial(RichProgressBar, console_kwargs={"force_terminal": True})])
