@@ -19,8 +19,9 @@ import toy
 from accelerator import ACCELERATOR
 from lightning_mesa import LoaderDistribution, MesaMonitor
 from lightning_mesa.data.items import ItemSource
+from lightning_mesa.observe.sharding import whole
 from lightning_mesa.report.dashboard import Dashboard
-from namespace import Callback, CSVLogger, pl
+from namespace import Callback, CSVLogger, part, pl
 
 
 class Normed(toy.ToyModel):
@@ -34,12 +35,58 @@ class Normed(toy.ToyModel):
         return F.cross_entropy(self(batch["x"]), batch["y"])
 
 
+class Sharded(Normed):
+    """The same, each process with a part of every parameter; the norm's buffers are its own."""
+
+    def configure_optimizers(self) -> Any:
+        # With a state: Lightning cannot load that of an optimizer without one from a file.
+        return torch.optim.SGD(self.parameters(), lr=self.learning_rate, momentum=0.5)
+
+    def configure_model(self) -> None:
+        from torch.distributed.fsdp import FSDPModule, fully_shard  # from torch 2.6 on
+
+        if not isinstance(self.net, FSDPModule):
+            for layer in (self.net[0], self.net[3], self.net):
+                fully_shard(layer, mesh=self.device_mesh["data_parallel"])
+            self.net[0].set_modules_to_forward_prefetch([self.net[3]])
+
+
+class Compiled(Sharded):
+    """The same, with compiled layers."""
+
+    def configure_model(self) -> None:
+        for layer in (self.net[0], self.net[3]):
+            layer.compile(backend="eager")
+        super().configure_model()
+
+
+class Tensors(Normed):
+    """The same, each process with a part of the last layer's tensors, so that all see the same items."""
+
+    def configure_model(self) -> None:
+        from torch.distributed.tensor import DTensor, Replicate
+        from torch.distributed.tensor.parallel import ColwiseParallel, parallelize_module
+
+        if not isinstance(self.net[3].weight, DTensor):
+            plan = ColwiseParallel(output_layouts=Replicate())
+            parallelize_module(self.net[3], self.device_mesh["tensor_parallel"], plan)
+
+
 class Alone(Callback):
     """Scores the shifted items on this process alone, with the first process's model, after each step."""
 
     def __init__(self) -> None:
         self.counts: list[tuple[int, int]] = []
         self.statistics: list[Tensor] = []
+        self.parts: list[list[Any]] = []
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, *_: Any) -> None:
+        """Of which parameters the process holds a part, and whether FSDP is in the middle of something."""
+        states = [part._get_fsdp_state() for part in pl_module.modules() if hasattr(part, "_get_fsdp_state")]
+        pending = [group._all_gather_result is not None for state in states for group in state._fsdp_param_groups]
+        of_states = [state._training_state.name for state in states]
+        of_parameters = [hasattr(parameter, "full_tensor") for parameter in pl_module.parameters()]
+        self.parts.append([*of_parameters, *of_states, *pending])
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
         self.statistics.append(pl_module.net[1].running_mean.clone())
@@ -64,10 +111,20 @@ class FailsOnOne(Callback):
     def __init__(self, where: str, rank: int) -> None:
         self.where, self.rank = where, rank
 
-    def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
-        if trainer.global_step == 2 and trainer.global_rank == self.rank:
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
+        if trainer.global_step != 2 or trainer.global_rank != self.rank:
+            return
+        if self.where == "forward":
+            pl_module.net[2].register_forward_hook(_broken_once)
+        else:
             owner, name = {"observe": (ItemSource, "behaviors"), "report": (Dashboard, "write")}[self.where]
             setattr(owner, name, _broken)
+
+
+def _broken_once(layer: nn.Module, *_: Any) -> None:
+    if not torch.is_grad_enabled():  # in the next look
+        layer._forward_hooks.clear()
+        _broken()
 
 
 def _broken(*_: Any, **__: Any) -> None:
@@ -89,19 +146,23 @@ def train(folder: Path, world_size: int, options: dict[str, Any]) -> dict[str, A
     Args:
         folder: Where to write.
         world_size: Number of processes.
-        options: ``watch``: whether to attach a monitor, and with which arguments; others go to the trainer.
+        options: ``watch``: whether to attach a monitor, and with which arguments; ``sharded``: arguments of
+            ``ModelParallelStrategy``, where the model is to be sharded; ``model``: its class; ``ckpt_path``: what to go
+            on from; others go to the trainer.
     """
     pl.seed_everything(0, verbose=False)
     watch = options.pop("watch", {})
     mesa = None if watch is None else monitor(**watch)
+    sharded = options.pop("sharded", None)
     alone = Alone()
     callbacks = [alone, *options.pop("callbacks", [])] + ([] if mesa is None else [mesa])
-    model = Normed()
+    model = options.pop("model", Normed if sharded is None else Sharded)()
+    ckpt_path = options.pop("ckpt_path", None)
     trainer = pl.Trainer(
         default_root_dir=folder,
         accelerator=ACCELERATOR if torch.cuda.device_count() >= world_size else "cpu",
         devices=world_size,
-        strategy="ddp" if world_size > 1 else "auto",
+        strategy=_strategy(world_size, sharded),
         callbacks=callbacks,
         **{
             "max_epochs": 6,
@@ -117,13 +178,15 @@ def train(folder: Path, world_size: int, options: dict[str, Any]) -> dict[str, A
         model,
         DataLoader(toy.ToyData(256, confounded=True), 16),
         DataLoader(toy.ToyData(203, confounded=True, seed=1), 40),
+        ckpt_path=ckpt_path,
     )
     return {
         "step": trainer.global_step,
-        "weights": {name: value.clone() for name, value in model.state_dict().items()},
+        "weights": {name: whole(value).clone() for name, value in model.state_dict().items()},
         "metrics": {key: float(value) for key, value in trainer.callback_metrics.items()},
         "alone": alone.counts,
         "statistics": alone.statistics,
+        "parts": alone.parts,
         "alerts": [] if mesa is None else [vars(alert) | {"checkpoint": None} for alert in mesa.alerts],
         "disabled": mesa is not None and mesa.disabled,
         "findings": []
@@ -131,6 +194,13 @@ def train(folder: Path, world_size: int, options: dict[str, Any]) -> dict[str, A
         else [vars(finding) for finding in mesa.run.last[0].findings],
         "stride": None if mesa is None else mesa.run.timetable.budget.stride,
     }
+
+
+def _strategy(world_size: int, sharded: dict[str, Any] | None) -> Any:
+    if sharded is None:
+        return "ddp" if world_size > 1 else "auto"
+    sizes = {"data_parallel_size": world_size, "tensor_parallel_size": 1}
+    return part("strategies").ModelParallelStrategy(**sizes | sharded)
 
 
 def run(folder: Path, world_size: int, seconds: float = forks.HANG, **options: Any) -> list[dict[str, Any]]:

@@ -61,17 +61,18 @@ def journal_folder(trainer: Any, name: str) -> Path | None:
 
 
 def check_strategy(trainer: Any) -> None:
-    """Refuse a strategy under which ``pl_module(...)`` is not the whole model on each process.
+    """Refuse a strategy under which a call of ``pl_module(...)`` does not run the model.
 
     Raises:
-        ConfigurationError: For anything but a single device and DDP.
+        ConfigurationError: For anything but a single device, DDP, and ModelParallelStrategy.
     """
     names = {cls.__name__ for cls in type(trainer.strategy).__mro__}
-    whole = {"SingleDeviceStrategy", "DDPStrategy"} & names
-    if not whole or names & {"DeepSpeedStrategy", "XLAStrategy", "SingleDeviceXLAStrategy"}:
+    known = {"SingleDeviceStrategy", "DDPStrategy", "ModelParallelStrategy"} & names
+    if not known or names & {"DeepSpeedStrategy", "XLAStrategy", "SingleDeviceXLAStrategy"}:
         raise ConfigurationError(
             f"MesaMonitor does not support {type(trainer.strategy).__name__}, under which it cannot run the model on "
-            "its own: train on a single device or under DDP, Trainer(strategy='ddp'), or without the monitor."
+            "its own: train on a single device, under DDP, Trainer(strategy='ddp'), or a sharded model (FSDP2) under "
+            "ModelParallelStrategy(data_parallel_size=..., tensor_parallel_size=1); or without the monitor."
         )
 
 

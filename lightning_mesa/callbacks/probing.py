@@ -5,17 +5,19 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import nn
 
-from lightning_mesa.callbacks.processes import gather
 from lightning_mesa.checks import Look
-from lightning_mesa.errors import ConfigurationError
+from lightning_mesa.errors import ConfigurationError, MesaWarning
 from lightning_mesa.objectives.hypotheses import Hypotheses
 from lightning_mesa.observe.context import Reading
 from lightning_mesa.observe.forward import call_model, choices
+from lightning_mesa.observe.processes import gather_shares
 from lightning_mesa.observe.reader import Projections, Reader
-from lightning_mesa.observe.subject import Subject
-from lightning_mesa.probes.probe import Probe, ReadingProbe
+from lightning_mesa.observe.sharding import is_sharded
+from lightning_mesa.observe.subject import NotWholeError, Subject
+from lightning_mesa.probes.probe import Probe, ReadingProbe, without
 from lightning_mesa.records import Behavior, Finding, ProbeResult
 from lightning_mesa.report.journal import recorded
 
@@ -51,8 +53,9 @@ class Probing:
     ) -> None:
         self.trainer = trainer
         not_copied = [owner for owner in (trainer, getattr(trainer, "datamodule", None)) if owner is not None]
-        self.model = Subject(pl_module, seed=seed, not_copied=not_copied)
+        self.model = Subject(pl_module, seed=seed, not_copied=not_copied, whole=not is_sharded(trainer))
         self.subjects = [(probe, self.model.called(partial(self._call, probe, reading))) for probe in probes]
+        self._cannot: dict[int, str] = {}  # by id, as a probe need not have a hash
         self._reading = [probe for probe in probes if isinstance(probe, ReadingProbe)]
         self._drawn: Projections = {}
         costs = []
@@ -66,7 +69,7 @@ class Probing:
         patterns = [pattern for probe in self._reading for pattern in probe.layers]
         if not patterns:
             return None
-        untrained = any(probe.wants_untrained for probe in self._reading)
+        untrained = self.model.whole and any(probe.wants_untrained for probe in self._reading)
         return Reader(self.model, self.model.layers(patterns), untrained=untrained, drawn=self._drawn)
 
     def close(self) -> None:
@@ -81,11 +84,28 @@ class Probing:
     def share(self) -> None:
         """Give all processes what each has read."""
         for probe in self._reading:
-            probe.gathered(gather(self.trainer, probe.accumulated()))
+            probe.gathered(gather_shares(self.trainer, probe.accumulated()))
 
     def measure(self, look: Look) -> list[Finding]:
         """What the probes find now."""
-        return [finding(look, result) for probe, subject in self.subjects for result in probe.results(subject)]
+        return [finding(look, result) for probe, subject in self.subjects for result in self._results(probe, subject)]
+
+    def _results(self, probe: Probe, subject: Subject) -> list[ProbeResult]:
+        """What a probe finds, or that it cannot probe a model of which each process holds a part."""
+        if id(probe) not in self._cannot:
+            try:
+                results = probe.results(subject)
+            except NotWholeError as error:
+                self._cannot[id(probe)] = str(error)
+                rank_zero_warn(
+                    f"probe {probe.name!r} finds nothing: {error}. Probe one of its checkpoints on a single device.",
+                    category=MesaWarning,
+                )
+            else:
+                lacks_copy = not subject.whole and isinstance(probe, ReadingProbe) and probe.wants_untrained
+                return [*map(_unqualified, results)] if lacks_copy else results
+        about: dict[str, Any] = {"probe": probe.name, "rung": probe.rung, "evidence": probe.evidence}
+        return [without("not_applicable", self._cannot[id(probe)], **about)]
 
     def _call(self, probe: Probe, reading: Reading, module: nn.Module, batch: Any) -> Any:
         precision, strategy = self.trainer.precision_plugin, self.trainer.strategy
@@ -127,6 +147,12 @@ def finding(look: Look, result: ProbeResult) -> Finding:
         detail={**result.detail, **{key: value for key, value in about.items() if value is not None}},
     )
     return replace(found, result=result)
+
+
+def _unqualified(result: ProbeResult) -> ProbeResult:
+    """A result that says nothing of what a model that has learned nothing would give."""
+    reason = "no untrained copy of a sharded model can be made to compare with"
+    return replace(result, qualified=False, reason=result.reason or reason)
 
 
 def _check_listed(probe: Probe, hypotheses: Hypotheses) -> None:

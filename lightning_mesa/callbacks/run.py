@@ -12,7 +12,6 @@ from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
 from lightning_mesa.callbacks.compat import check_strategy, journal_folder, monitors_of, validation_metrics
 from lightning_mesa.callbacks.logged import LoggedSession
 from lightning_mesa.callbacks.notices import healthy_weights, no_look, no_memory, say_outlook
-from lightning_mesa.callbacks.processes import together
 from lightning_mesa.callbacks.session import Session
 from lightning_mesa.callbacks.timetable import Timetable, position
 from lightning_mesa.callbacks.watch import Watch
@@ -23,6 +22,7 @@ from lightning_mesa.judge.alarm import Judgement
 from lightning_mesa.objectives.logged import Logged
 from lightning_mesa.observe.context import LookContext, Reading
 from lightning_mesa.observe.isolation import random_streams
+from lightning_mesa.observe.processes import together
 from lightning_mesa.observe.weights import ScoredWeights
 from lightning_mesa.records import Alert
 from lightning_mesa.report import metrics

@@ -11,7 +11,6 @@ from lightning_utilities.core.rank_zero import rank_zero_warn
 
 from lightning_mesa.callbacks.compat import monitors_of, validation_loaders
 from lightning_mesa.callbacks.probing import Probing
-from lightning_mesa.callbacks.processes import gather, together
 from lightning_mesa.callbacks.watch import Watch
 from lightning_mesa.checks import CHECKS, Check, Look
 from lightning_mesa.checks.look import Plan
@@ -22,6 +21,7 @@ from lightning_mesa.observe.context import LookContext
 from lightning_mesa.observe.generators import generators
 from lightning_mesa.observe.isolation import no_trace, random_streams
 from lightning_mesa.observe.labels import check_groups
+from lightning_mesa.observe.processes import gather, gather_shares, together
 from lightning_mesa.observe.traces import Traces
 from lightning_mesa.observe.weights import ScoredWeights
 from lightning_mesa.probes.probe import Probe
@@ -131,7 +131,7 @@ class Session(Watch):
         if self.trainer.world_size == 1:
             return own
         merged = [check.begun(self.hypotheses) for check in self.checks]
-        for accumulated in gather(self.trainer, [check.accumulated() for check in own]):
+        for accumulated in gather_shares(self.trainer, [check.accumulated() for check in own]):
             for check, part in zip(merged, accumulated, strict=True):
                 check.merge(part)
         return merged

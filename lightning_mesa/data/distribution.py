@@ -42,6 +42,8 @@ class Source(ABC):
     def behaviors(self, context: LookContext) -> Iterator[Behavior]:
         """This process's share of the behavior on each part; iterated inside ``no_trace``.
 
+        Of a sharded model (``ModelParallelStrategy``) every process must call it equally often, whatever its share.
+
         Args:
             context: Who looks, at what, and how.
 

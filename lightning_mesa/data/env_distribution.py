@@ -16,6 +16,7 @@ from lightning_mesa.observe.context import LookContext, Reading
 from lightning_mesa.observe.generators import owned
 from lightning_mesa.observe.policies import Policy
 from lightning_mesa.observe.running_statistics import RunningStatistics, SetStatistics, is_env
+from lightning_mesa.observe.sharding import is_sharded
 
 EnvSpec: TypeAlias = str | Callable[[], Any] | Any
 
@@ -123,6 +124,11 @@ class EnvDistribution(Distribution):
             raise ConfigurationError(
                 "episodes are in no batch: leave out forward=, inputs=, outputs=, groups= and cue=; EnvDistribution "
                 "has policy=."
+            )
+        if is_sharded(trainer):
+            raise ConfigurationError(
+                f"distribution {name!r} has episodes, in which processes call the model differently often, and of a "
+                "sharded model each holds a part: train the policy under DDP or on one device, or pass items."
             )
         envs = self.resolve(partial(find, trainer, pl_module))
         if _trains_in(envs, (pl_module, trainer.datamodule)):

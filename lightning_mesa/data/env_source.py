@@ -133,7 +133,7 @@ class EnvSource(Source):
                 told = finished(progress(trainer, ran, title, None, context.started))
             except NoActionError:  # the scores of the episodes say so
                 return None
-        return replace(told, numbers=told.numbers * trainer.world_size + mine.start)
+        return replace(told, numbers=told.numbers * mine.step + mine.start)
 
     def _run(
         self, act: Act, objectives: list[EpisodeObjective], name: str, numbers: range

@@ -20,6 +20,7 @@ from lightning_mesa.observe.isolation import random_streams
 from lightning_mesa.observe.loaders import ItemLoader, item_loader
 from lightning_mesa.observe.parts import Where
 from lightning_mesa.observe.pending import Pending, settled
+from lightning_mesa.observe.processes import share
 from lightning_mesa.records import Behavior
 
 Items: TypeAlias = DataLoader[Any] | Dataset[Any]
@@ -79,6 +80,7 @@ class ItemSource(Source):
             ConfigurationError: If a batch cannot be read as the objectives need it, or there is no end to them.
         """
         trainer, seed = context.trainer, context.seed
+        rank, shares = share(trainer)
         # Sources draw independently of each other, unless ids say that their items are the same.
         names = "" if self.reading.ids is not None else "/".join(self.parts)
         if context.fresh:
@@ -90,8 +92,8 @@ class ItemSource(Source):
                 batch_size=self.batch_size,
                 seed=seed,
                 limit=min((n for n in (self.limit, context.limit) if n is not None), default=None),
-                rank=trainer.global_rank,
-                world_size=trainer.world_size,
+                rank=rank,
+                world_size=shares,
             )
             batches = observe(replace(context, reading=self.reading), self.parts, loader)
             title = f"{context.name}: {', '.join(self.parts)}"

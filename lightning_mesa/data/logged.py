@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from lightning_mesa.callbacks.compat import validation_loaders, validation_metrics
-from lightning_mesa.callbacks.processes import gather
 from lightning_mesa.checks.means import Kind, MeanScore
 from lightning_mesa.data.distribution import Distribution
 from lightning_mesa.errors import ConfigurationError
 from lightning_mesa.objectives.hypotheses import Hypotheses
 from lightning_mesa.objectives.logged import Logged
+from lightning_mesa.observe.processes import gather, share
 from lightning_mesa.stats.competence import Competence
 from lightning_mesa.stats.intervals import BoundedMean
 
@@ -102,7 +102,7 @@ class LoggedValues:
         """Items of a validation loader that the trainer reads, all processes together."""
         trainer, number = self.trainer, self.numbers[where]
         loader = list(validation_loaders(trainer).values())[number]
-        read = trainer.num_val_batches[number] * (loader.batch_size or 1) * trainer.world_size
+        read = trainer.num_val_batches[number] * (loader.batch_size or 1) * share(trainer)[1]
         try:
             return int(min(len(loader.dataset), read))
         except TypeError:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from lightning_mesa.errors import ConfigurationError
+from lightning_mesa.observe.sharding import whole
 
 Edit: TypeAlias = Callable[[Tensor, int], Tensor]
 """``(activation, tick) -> activation``; the tick counts the calls of a module within a forward pass, from 0."""
@@ -59,7 +60,7 @@ def reading(module: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, list
 
     def keep(name: str, part: nn.Module) -> Callable[..., None]:
         def hook(_: nn.Module, arguments: Any, output: Any) -> None:
-            caught[name].append(_items_first(part, _tensor_of(output, name)))
+            caught[name].append(_items_first(part, whole(_tensor_of(output, name))))
 
         return hook
 
@@ -122,7 +123,7 @@ def reading_inputs(layers: Iterable[nn.Module], keep: Callable[[nn.Module, Tenso
 
     def hook(layer: nn.Module, arguments: tuple[Any, ...]) -> None:
         if arguments and isinstance(arguments[0], Tensor):
-            keep(layer, arguments[0])
+            keep(layer, whole(arguments[0]))
 
     with _hooked(layer.register_forward_pre_hook(hook) for layer in layers):
         yield

@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 
 from lightning_mesa.objectives.hypotheses import Hypotheses
 from lightning_mesa.objectives.objective import Target
+from lightning_mesa.observe.processes import share
 from lightning_mesa.observe.reader import Reader
 from lightning_mesa.observe.subject import Subject
 
@@ -83,5 +84,6 @@ class LookContext:
         return f"{self.seed}/{name}/{self.trainer.global_step if self.fresh else ''}"
 
     def share(self, n: int) -> range:
-        """Which of n items this process looks at, by number: every k-th where there are k processes."""
-        return range(self.trainer.global_rank, n, self.trainer.world_size)
+        """Which of n items this process looks at, by number: every k-th where there are k shares of them."""
+        first, number = share(self.trainer)
+        return range(first, n, number)

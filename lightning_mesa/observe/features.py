@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from lightning_mesa.errors import said
 from lightning_mesa.observe.activations import inside_compiled, reading_inputs
-from lightning_mesa.observe.subject import Subject
+from lightning_mesa.observe.subject import NotWholeError, Subject
 from lightning_mesa.records import Features
 
 MAX_ITEMS = 2_000
@@ -36,6 +36,8 @@ def compared(
         copied = subject.untrained.module
         with linear_inputs(copied) as read_by_copy:
             call(copied)
+    except NotWholeError as error:
+        return str(error)
     except Exception as error:  # whatever a copied model may raise: it is no reason to end the look
         return f"the model's untrained copy failed with {said(error)}"
     other = _of_last_layer(read_by_copy, outputs)

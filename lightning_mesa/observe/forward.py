@@ -20,6 +20,7 @@ from lightning_mesa.observe.loaders import ItemLoader
 from lightning_mesa.observe.parts import CONFLICT, Where, asked_of, in_conflict, masked, to_score
 from lightning_mesa.observe.pending import Pending, discrete, settled, unknown
 from lightning_mesa.observe.rows import cut
+from lightning_mesa.observe.sharding import in_step, whole
 from lightning_mesa.records import Behavior
 from lightning_mesa.stats.many import largest
 
@@ -49,7 +50,7 @@ def observe(
     to_compare = 0 if untrained is None else len(range(loader.rank, MAX_ITEMS, loader.world_size))
     seen = 0
     with about(parts):
-        for i, cpu_batch in enumerate(loader):
+        for i, (cpu_batch, counts) in enumerate(in_step(context.trainer, loader)):
             batch = strategy.batch_to_device(precision.convert_input(cpu_batch))
             call = partial(call_model, batch=batch, reading=reading)
             with ExitStack() as stack:
@@ -58,30 +59,37 @@ def observe(
                 given = {} if reader is None else stack.enter_context(reader.reading(pl_module))
                 raw = call(pl_module)
             outputs = choices(raw, batch, reading.outputs)
+            # All passes come first: where a model is sharded, every process has to run them.
+            activations = {}
+            if reader is not None:
+                with precision.forward_context():
+                    activations = reader.activations(given, call)
+            cued = None
+            if reading.cue is not None:
+                cued_batch = asked(reading.cue, "cue=", batch)
+                with precision.forward_context():
+                    raw = call_model(pl_module, cued_batch, reading)
+                cued = choices(raw, cued_batch, reading.outputs)
             n = len(outputs)
             wheres = {name: asked_of(where, batch, n) for name, where in parts.items()}
             keep = to_score(wheres.values(), batch, hypotheses, n)
             numbers, seen = loader.numbers(i, seen, n), seen + n
+            if not counts:
+                continue
             if keep is not None and not keep.any():
                 yield None
                 continue
             rows, of_rows, rest = cut(batch, outputs, keep)
             gone = keep if rest is None else None  # what has been left out before anything is scored
             pending = scored("", rows, of_rows, hypotheses, reading, masked(numbers, gone))
-            behavior = pending.behavior
+            behavior = replace(pending.behavior, activations=masked(activations, gone))
             if untrained is not None and to_compare and hypotheses.base.name in behavior.prescribed:
                 with precision.forward_context():
                     features = compared(untrained, read, outputs, call, to_compare)
                 behavior = replace(behavior, features=masked(features, gone))
                 to_compare = 0 if isinstance(features, str) else max(0, to_compare - n)
-            if reader is not None:
-                with precision.forward_context():
-                    behavior = replace(behavior, activations=masked(reader.activations(given, call), gone))
-            if reading.cue is not None:
-                cued_batch = asked(reading.cue, "cue=", batch)
-                with precision.forward_context():
-                    raw = call_model(pl_module, cued_batch, reading)
-                cued = masked(choices(raw, cued_batch, reading.outputs), gone)
+            if cued is not None:
+                cued = masked(cued, gone)
                 score, kept = _score(hypotheses.base, rows, cued)
                 behavior = replace(behavior, cued=score)
                 pending = replace(pending, cue_unknown=unknown(cued), demands=[*pending.demands, *kept])
@@ -138,7 +146,8 @@ def choices(raw: Any, batch: Any, extract: Outputs | None) -> Tensor:
             f"the model returned {shape(raw)}, which is no tensor with one row per item and has no 'logits': "
             "pass outputs=, a function (outputs, batch) -> [n, A]."
         )
-    return found.float() if found.dtype in (torch.float16, torch.bfloat16) else found
+    outputs = whole(found)
+    return outputs.float() if outputs.dtype in (torch.float16, torch.bfloat16) else outputs
 
 
 def behave(

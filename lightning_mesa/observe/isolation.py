@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from lightning_mesa.observe.generators import generators
+from lightning_mesa.observe.sharding import lock_step
 from lightning_mesa.observe.state import attributes
 from lightning_mesa.observe.traces import Traces
 
@@ -96,7 +97,8 @@ def share_buffers(trainer: Any, module: nn.Module) -> None:
     if trainer.world_size > 1:
         with torch.no_grad():
             for buffer in module.buffers():
-                if 0 not in buffer.stride():  # an expanded one cannot have been written
+                # An expanded one cannot have been written, and one of which each holds a part is the same for all.
+                if 0 not in buffer.stride() and not hasattr(buffer, "full_tensor"):
                     shared = buffer.detach().contiguous()
                     torch.distributed.broadcast(shared, src=0)
                     buffer.copy_(shared)
@@ -156,6 +158,7 @@ def no_trace(
             muted_logging(module),
             stage(trainer),
             torch.no_grad(),  # not inference_mode: a table cached inside it could not be trained through
+            lock_step(trainer, module),
         ):
             stack.enter_context(context)
         share_buffers(trainer, module)

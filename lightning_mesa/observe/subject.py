@@ -12,6 +12,10 @@ from lightning_mesa.observe.isolation import random_streams
 T = TypeVar("T")
 
 
+class NotWholeError(Exception):
+    """The model can be neither copied nor patched, as each process holds a part of it."""
+
+
 class Subject:
     """A model that probes run, read and patch; to be used inside ``no_trace``, or in eval mode without gradients.
 
@@ -20,6 +24,7 @@ class Subject:
         call: ``(model, batch) -> outputs``, for the model and its copy.
         seed: Of the copy's weights.
         not_copied: What the copy shares with the model.
+        whole: Whether each process holds the whole model, so that it can be copied and patched.
 
     Attributes:
         passes: Forward passes so far, those of the copy not counted.
@@ -31,10 +36,13 @@ class Subject:
         call: Callable[[nn.Module, Any], Any] = lambda module, batch: module(batch),
         seed: int = 0,
         not_copied: Sequence[object] = (),
+        *,
+        whole: bool = True,
     ) -> None:
         self.module = module
         self.call = call
         self.seed = seed
+        self.whole = whole
         self.passes = 0
         self._not_copied = {id(owner): owner for owner in not_copied}
         self._copy: list[nn.Module] = []  # made when it is first asked for, shared by all that call the model
@@ -45,7 +53,13 @@ class Subject:
         return find_layers(self.module, patterns)
 
     def run(self, batch: Any, edits: Mapping[str, Edit] | None = None) -> Any:
-        """The outputs on a batch, some layers patched."""
+        """The outputs on a batch, some layers patched.
+
+        Raises:
+            NotWholeError: If layers are to be patched, and each process holds a part of the model.
+        """
+        if edits and not self.whole:
+            raise NotWholeError("no layer of a sharded model can be patched")
         self.passes += 1
         with patching(self.module, edits or {}):
             return self.call(self.module, batch)
@@ -74,7 +88,7 @@ class Subject:
 
     def called(self, call: Callable[[nn.Module, Any], Any]) -> "Subject":
         """The same model, called in another way."""
-        other = Subject(self.module, call, self.seed, [*self._not_copied.values()])
+        other = Subject(self.module, call, self.seed, [*self._not_copied.values()], whole=self.whole)
         other._copy = self._copy
         return other
 
@@ -84,7 +98,13 @@ class Subject:
 
     @property
     def untrained(self) -> "Subject":
-        """The same model with its weights drawn anew, each time the same ones."""
+        """The same model with its weights drawn anew, each time the same ones.
+
+        Raises:
+            NotWholeError: If each process holds a part of the model.
+        """
+        if not self.whole:
+            raise NotWholeError("no untrained copy of a sharded model can be made")
         if not self._copy:
             with random_streams(self.seed):
                 self._copy.append(_drawn_anew(self.module, self._not_copied))

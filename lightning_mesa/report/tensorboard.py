@@ -1,6 +1,7 @@
 """What TensorBoard shows beside the curves: a layout, and alerts as text."""
 
 from collections.abc import Iterable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -8,6 +9,9 @@ from lightning_mesa.judge.regimes import Regime
 from lightning_mesa.records import Alert, Verdict
 
 Layout: TypeAlias = dict[str, dict[str, list[Any]]]
+
+TAG = "custom_scalars__config__"
+"""TensorBoard's own tag of a layout."""
 
 LEGEND = ", ".join(f"{regime.value} {regime.label}" for regime in Regime)
 
@@ -100,23 +104,20 @@ def add_layout(folder: str, layout: Layout) -> None:
     """
     from torch.utils.tensorboard import SummaryWriter  # it takes a second to import, and not every run has TensorBoard
 
-    with SummaryWriter(folder) as writer:  # type: ignore[no-untyped-call]
-        writer.add_custom_scalars(_layout_in(folder) | layout)  # type: ignore[no-untyped-call]
+    with SummaryWriter(folder) as writer:
+        writer.add_custom_scalars(_layout_in(folder) | layout)
 
 
 def _layout_in(folder: str) -> Layout:
     """What an earlier fit has laid out in the same folder: its curves are still there."""
     if not any("tfevents" in path.name for path in Path(folder).glob("*")):
         return {}
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-    from tensorboard.plugins.custom_scalar import layout_pb2, metadata
-
-    events = EventAccumulator(folder)
+    events = import_module("tensorboard.backend.event_processing.event_accumulator").EventAccumulator(folder)
     events.Reload()
-    if metadata.CONFIG_SUMMARY_TAG not in events.Tags()["tensors"]:
+    if TAG not in events.Tags()["tensors"]:
         return {}
-    content = events.Tensors(metadata.CONFIG_SUMMARY_TAG)[-1].tensor_proto.string_val[0]
-    categories = layout_pb2.Layout.FromString(content).category
+    content = events.Tensors(TAG)[-1].tensor_proto.string_val[0]
+    categories = import_module("tensorboard.plugins.custom_scalar.layout_pb2").Layout.FromString(content).category
     return {category.title: {chart.title: _drawn(chart) for chart in category.chart} for category in categories}
 
 
