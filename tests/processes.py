@@ -135,6 +135,11 @@ def SHIFTED() -> toy.ToyData:  # noqa: N802
     return toy.ToyData(397, confounded=False, seed=2)  # shared by two or three, some get one more
 
 
+def made() -> Any:
+    """An iterator, of which each look needs one of its own."""
+    return iter(DataLoader(SHIFTED(), 50))
+
+
 def monitor(**options: Any) -> MesaMonitor:
     shifted = {"apart": LoaderDistribution(SHIFTED(), batch_size=50)}
     return toy.monitor(**{"shifted": shifted} | options)

@@ -6,9 +6,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch.utils.data import DataLoader
-
 from lightning_mesa.errors import ConfigurationError
+from lightning_mesa.observe.kinds import holds_data, is_function
 
 if TYPE_CHECKING:
     from pytorch_lightning import Callback
@@ -90,7 +89,8 @@ def find(trainer: Any, pl_module: Any, name: str) -> object:
         trainer: The trainer.
         pl_module: The LightningModule.
         name: ``"val"`` (the first validation loader), ``"val/1"`` or ``"val/KEY"``, ``"datamodule.ATTRIBUTE"``,
-            ``"model.ATTRIBUTE"``.
+            ``"model.ATTRIBUTE"``; after an attribute that holds or returns several loaders an index or a key,
+            ``"datamodule.test_dataloader.1"``.
 
     Raises:
         ConfigurationError: If there is no such thing.
@@ -108,15 +108,81 @@ def find(trainer: Any, pl_module: Any, name: str) -> object:
             )
         return named[key or next(iter(named))]
     owner, _, path = name.partition(".")
-    found: Any = {"datamodule": trainer.datamodule, "model": pl_module}.get(owner)
-    for attribute in filter(None, path.split(".")):
-        found = getattr(found, attribute, None)
-    if found is None or not path:
+    root: Any = {"datamodule": trainer.datamodule, "model": pl_module}.get(owner)
+    found = None if root is None or not path else _within(root, path, owner)
+    if found is None:
         raise ConfigurationError(
             f"no distribution {name!r}: a name is 'val', 'val/1', 'datamodule.ATTRIBUTE' or 'model.ATTRIBUTE', and "
             f"the trainer has {'a' if trainer.datamodule is not None else 'no'} DataModule."
         )
     return found
+
+
+def _within(found: Any, path: str, so_far: str) -> object:
+    """What a path of attributes, keys and indices leads to; methods on the way are called."""
+    if not path:
+        return found
+    entries = None if callable(found) else _entries(found)
+    if entries is not None:
+        # The longest first: a key may have dots.
+        for key in sorted(entries, key=len, reverse=True):
+            if path == key or path.startswith(f"{key}."):
+                return _within(entries[key], path[len(key) + 1 :], f"{so_far}.{key}")
+        raise ConfigurationError(f"no distribution '{so_far}.{path}': {so_far} has {', '.join(entries) or 'nothing'}.")
+    part, _, rest = path.partition(".")
+    if hasattr(found, part):
+        return _within(getattr(found, part), rest, f"{so_far}.{part}")
+    return _within(called(found, so_far), path, so_far) if is_function(found) else None
+
+
+def called(function: Any, name: str) -> Any:
+    """What a function of the user's makes.
+
+    Args:
+        function: Without arguments.
+        name: What it is called, for the message.
+
+    Raises:
+        ConfigurationError: If it fails.
+    """
+    try:
+        return function()
+    except Exception as error:
+        late = ". In a fit Lightning calls setup('fit') alone, so prepare there what it needs"
+        raise ConfigurationError(
+            f"{name}() failed with {type(error).__name__}: {error}{late if name.startswith('datamodule.') else ''}."
+        ) from error
+
+
+def loaders_in(found: Any) -> dict[str, Any] | None:
+    """The loaders of a mapping, a list or a CombinedLoader, by key or number; None for what is one loader.
+
+    Those of a mapping or list inside are called ``KEY.KEY``.
+    """
+    entries = _entries(found)
+    if entries is None or (isinstance(found, (list, tuple)) and holds_data(found)):
+        return None
+    flat: dict[str, Any] = {}
+    for key, entry in entries.items():
+        inside = loaders_in(entry)
+        flat |= {key: entry} if inside is None else {f"{key}.{k}": loader for k, loader in inside.items()}
+    return flat
+
+
+def _entries(found: Any) -> dict[str, Any] | None:
+    """What a collection holds, by keys that can be part of a metric's name; None for what is no collection."""
+    if hasattr(found, "iterables") and hasattr(found, "flattened"):  # a CombinedLoader, of either Lightning
+        return _entries(found.iterables) or {"0": found.iterables}
+    if not isinstance(found, (Mapping, list, tuple)):
+        return None
+    items = found.items() if isinstance(found, Mapping) else enumerate(found)
+    named = {re.sub(r"[^\w.-]", "_", str(key)): entry for key, entry in items}
+    if len(named) < len(found):
+        raise ConfigurationError(
+            f"two of the loaders {', '.join(map(repr, found))} get the same name, as a name has letters, digits, '_', "
+            "'.' and '-' alone: give them other keys."
+        )
+    return named
 
 
 def validation_loaders(trainer: Any) -> dict[str, Any]:
@@ -128,11 +194,25 @@ def validation_loaders(trainer: Any) -> dict[str, Any]:
         loaders = source.dataloader()
     if loaders is None:
         return {}
-    if isinstance(loaders, Mapping):
-        return {re.sub(r"[^\w.-]", "_", str(key)): loader for key, loader in loaders.items()}
-    if isinstance(loaders, (list, tuple)) and not isinstance(loaders, DataLoader):
-        return {str(i): loader for i, loader in enumerate(loaders)}
-    return {"0": loaders}
+    named = loaders_in(loaders)
+    return {"0": loaders} if named is None else named
+
+
+def reloaded(trainer: Any, since: tuple[int, object]) -> bool:
+    """Whether the trainer has its loaders made anew since then (``reload_dataloaders_every_n_epochs``).
+
+    Args:
+        trainer: The trainer.
+        since: What :func:`loaded` gave.
+    """
+    every = trainer.reload_dataloaders_every_n_epochs
+    epoch, loaders = since
+    return bool(every) and (trainer.current_epoch - epoch >= every or loaded(trainer)[1] is not loaders)
+
+
+def loaded(trainer: Any) -> tuple[int, object]:
+    """The epoch, and the validation loaders of it."""
+    return trainer.current_epoch, trainer.fit_loop.epoch_loop.val_loop._combined_loader
 
 
 def validation_metrics(trainer: Any) -> dict[str, Any]:

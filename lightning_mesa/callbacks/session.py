@@ -9,18 +9,19 @@ from typing import Any
 
 from lightning_utilities.core.rank_zero import rank_zero_warn
 
-from lightning_mesa.callbacks.compat import monitors_of, validation_loaders
+from lightning_mesa.callbacks.compat import loaded, monitors_of, reloaded, validation_loaders
 from lightning_mesa.callbacks.probing import Probing
 from lightning_mesa.callbacks.watch import Watch
 from lightning_mesa.checks import CHECKS, Check, Look
 from lightning_mesa.checks.look import Plan
-from lightning_mesa.data.distribution import Distribution, Source, opened
+from lightning_mesa.data.distribution import Distribution, Source, expanded, opened
 from lightning_mesa.data.distributions import named_distributions
 from lightning_mesa.errors import ConfigurationError, MesaWarning, shown
 from lightning_mesa.observe.context import LookContext
 from lightning_mesa.observe.generators import generators
 from lightning_mesa.observe.isolation import no_trace, random_streams
 from lightning_mesa.observe.labels import check_groups
+from lightning_mesa.observe.loaders import dataset_of
 from lightning_mesa.observe.processes import gather, gather_shares, together
 from lightning_mesa.observe.traces import Traces
 from lightning_mesa.observe.weights import ScoredWeights
@@ -67,12 +68,13 @@ class Session(Watch):
         self.checks = checks
         self._traces = Traces(context.name, comparing=trainer.state.fn == "fit")
         # Factories and dataloader hooks may draw random numbers.
-        made = [*reference.values(), *(shifted or {}).values()]
-        with random_streams(seed), generators(pl_module, trainer.datamodule, *made):
-            super().__init__(context, reference, _offered(trainer, pl_module) if shifted is None else shifted)
+        self._asked = reference, shifted
+        with random_streams(seed), generators(pl_module, trainer.datamodule, *self._asked):
+            super().__init__(context, *self._expanded(context))
             validation = validation_loaders(trainer).values()
             self.sources = opened(self.distributions, context)
-        datasets = [getattr(loader, "dataset", loader) for loader in validation]
+        self._loaded = loaded(trainer)
+        datasets = [dataset_of(loader) for loader in validation]
         with self._no_trace():
             for source in self.sources:
                 source.load_state_dict((state or {}).get(next(iter(source.parts)), {}))
@@ -96,6 +98,8 @@ class Session(Watch):
             ConfigurationError: If a distribution is empty, or cannot be read as the objectives need it.
         """
         trainer = self.trainer
+        if not at_end and reloaded(trainer, self._loaded):
+            self._reload()
         with (
             trainer.profiler.profile(f"[{self.name}]observe"),
             self.weights.inside(self.pl_module, at_end=at_end) as weights,
@@ -135,6 +139,33 @@ class Session(Watch):
             for check, part in zip(merged, accumulated, strict=True):
                 check.merge(part)
         return merged
+
+    def _expanded(self, context: LookContext) -> tuple[dict[str, Distribution], dict[str, Distribution]]:
+        """The distributions that the user asked for, one for each loader."""
+        reference, shifted = self._asked
+        if shifted is None:
+            shifted = _offered(context.trainer, context.pl_module)
+        return expanded(reference, context), expanded(shifted, context)
+
+    def _reload(self) -> None:
+        """Find the items of this epoch, as the trainer does with its loaders; environments go on.
+
+        Raises:
+            ConfigurationError: If they have other names than before.
+        """
+        with random_streams(self.context.seed), generators(self.pl_module, self.trainer.datamodule, *self._asked):
+            reference, shifted = self._expanded(self.context)
+            anew = {**reference, **shifted}
+            if anew.keys() != self.distributions.keys():
+                raise ConfigurationError(
+                    f"the loaders of epoch {self.trainer.current_epoch} are {', '.join(anew)}, and those before were "
+                    f"{', '.join(self.distributions)}: give the same names at each reload."
+                )
+            kept = [source for source in self.sources if not source.reloads]
+            of_kept = {where for source in kept for where in source.parts}
+            self.distributions = anew
+            self.sources = kept + opened({w: one for w, one in anew.items() if w not in of_kept}, self.context)
+        self._loaded = loaded(self.trainer)
 
     def rehearse(self) -> None:
         """Read one batch of each source, so that what cannot be read is refused before a resumed training."""
@@ -187,9 +218,15 @@ class Session(Watch):
             )
 
     def data_in_words(self) -> str:
-        """Which data regime each distribution has, and what probes cost."""
-        probes = f"; probes the model by {self.probing.costs}" if self.probing.costs else ""
-        return super().data_in_words() + probes
+        """Which data regime each distribution has, how data are read that are unusual, and what probes cost."""
+        said = [super().data_in_words(), *(source.in_words() for source in self.sources)]
+        if every := self.trainer.reload_dataloaders_every_n_epochs:
+            said.append(
+                "what names and functions stand for is found anew with the trainer's loaders "
+                f"(reload_dataloaders_every_n_epochs={every}), and is the same until then"
+            )
+        said.append(f"probes the model by {self.probing.costs}" if self.probing.costs else "")
+        return "; ".join(filter(None, said))
 
     def cost_in_words(self, seconds: float) -> str:
         """What a look takes, where there are so many choices that one may wonder; else nothing."""
@@ -241,7 +278,11 @@ class Session(Watch):
             if not sum(of_one[where] for of_one, _ in everybodys):
                 rest = "" if distribution.where is None else f" where {shown(distribution.where)} holds"
                 rest += f" with a label of {' and '.join(map(repr, self._ignoring))}" if self._ignoring else ""
-                raise ConfigurationError(f"distribution {where!r} is empty: there is no item{rest} to look at.")
+                read = next(
+                    (how for source in self.sources if where in source.parts and (how := source.in_words())), ""
+                )
+                read = f" ({read})" if read else ""
+                raise ConfigurationError(f"distribution {where!r} is empty: there is no item{rest} to look at{read}.")
             labels = set[str]().union(*(of_one.get(where, ()) for _, of_one in everybodys))
             check_groups(self.context.reading.groups, labels, where)
 

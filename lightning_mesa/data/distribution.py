@@ -3,7 +3,7 @@
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from lightning_mesa.attach.importing import imported, is_path
 from lightning_mesa.errors import ConfigurationError, shown
@@ -22,11 +22,13 @@ class Source(ABC):
         parts: The distributions that it holds: name -> which of the items belong to it, None for all.
         limit: Batches that are read at most; None where a look reads all items.
         reusable: Whether it can still be observed after :meth:`close`, by a test that follows the fit.
+        reloads: Whether it is opened anew when the trainer reloads its loaders (``reload_dataloaders_every_n_epochs``).
     """
 
     parts: Mapping[str, Where | None]
     limit: int | None = None
     reusable: bool = True
+    reloads: ClassVar[bool] = False
 
     @property
     def owners(self) -> tuple[object, ...]:
@@ -62,6 +64,10 @@ class Source(ABC):
         what items are drawn from by ``context.stream``.
         """
         return False
+
+    def in_words(self) -> str:
+        """How it is read, where a user might expect otherwise; said when training starts."""
+        return ""
 
     def state_dict(self) -> dict[str, Any]:
         """What it remembers from look to look, in plain values; kept in checkpoints."""
@@ -130,6 +136,18 @@ class Distribution(ABC):
             ConfigurationError: If it cannot be found, or does not hold what the objectives score.
         """
 
+    def each(self, name: str, context: LookContext) -> "Mapping[str, Distribution]":
+        """Itself by its name; or, where it stands for several loaders, one for each. Called before :meth:`open`.
+
+        Args:
+            name: Name of the distribution.
+            context: Who will look, and for which objectives.
+
+        Raises:
+            ConfigurationError: If it cannot be found.
+        """
+        return {name: self}
+
     def default_name(self, default: str) -> str:
         """Its name where the user gives none; ``default`` where it knows no better one."""
         return default
@@ -151,13 +169,17 @@ def is_found_late(name: str) -> bool:
     return _FOUND_LATE.fullmatch(name) is not None
 
 
-def imported_early(source: Any, what: str) -> Any:
+def imported_early(source: Any, kind: str) -> Any:
     """The source itself, imported where it is an import path.
+
+    Args:
+        source: What the user passed.
+        kind: What it is for, in one word.
 
     Raises:
         ConfigurationError: If it cannot be imported.
     """
-    return imported(source, what) if is_path(source) and not is_found_late(source) else source
+    return imported(source, f"{kind} {source!r}") if is_path(source) and not is_found_late(source) else source
 
 
 def name_of(source: object, default: str) -> str:
@@ -165,6 +187,21 @@ def name_of(source: object, default: str) -> str:
     if isinstance(source, str):
         return source.removeprefix("datamodule.").removeprefix("model.").replace("/", ".")
     return default
+
+
+def expanded(distributions: Mapping[str, Distribution], context: LookContext) -> dict[str, Distribution]:
+    """The distributions, one for each loader where a name stands for several.
+
+    Raises:
+        ConfigurationError: If one cannot be found, or two have the same name.
+    """
+    found: dict[str, Distribution] = {}
+    for name, distribution in distributions.items():
+        for where, one in distribution.each(name, context).items():
+            if where in found:
+                raise ConfigurationError(f"two distributions are named {where!r}: give one of them another name.")
+            found[where] = one
+    return found
 
 
 def opened(distributions: Mapping[str, Distribution], context: LookContext) -> list[Source]:

@@ -7,6 +7,7 @@ from lightning_mesa.data.distribution import Distribution, checked_regime, name_
 from lightning_mesa.data.loader_distribution import ItemsSpec, LoaderDistribution
 from lightning_mesa.errors import ConfigurationError
 from lightning_mesa.objectives.objective import check_name
+from lightning_mesa.observe.kinds import holds_data
 
 OneDistribution: TypeAlias = Distribution | ItemsSpec
 if TYPE_CHECKING:
@@ -22,14 +23,14 @@ def named_distributions(spec: DistributionSpec, default_name: str) -> dict[str, 
     """Name distributions given as one, a list, or a mapping from names.
 
     Unnamed ones are called after the string that finds them, else ``default_name``, numbered where there are
-    several.
+    several. A list of items or of batches is one distribution.
 
     Raises:
         ConfigurationError: If there are none, or a name is reserved, taken, or unfit for a metric name.
     """
     if isinstance(spec, Mapping):
         entries = [(str(name), source) for name, source in spec.items()]
-    elif isinstance(spec, Sequence) and not isinstance(spec, str):
+    elif isinstance(spec, (list, tuple)) and not holds_data(spec):
         entries = [(_name(source, f"{default_name}.{i}"), source) for i, source in enumerate(spec)]
     else:
         entries = [(_name(spec, default_name), spec)]

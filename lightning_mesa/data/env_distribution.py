@@ -93,7 +93,7 @@ class EnvDistribution(Distribution):
             raise ConfigurationError(f"discount must lie in (0, 1], not {shown(discount)}.")
         if not timeout > 0:
             raise ConfigurationError(f"timeout must be a positive number of seconds, not {shown(timeout)}.")
-        self.env = imported_early(env, f"environment {shown(env)}")
+        self.env = imported_early(env, "environment")
         self.policy: Policy | None = function_of(policy, "policy")
         self.episodes = episodes
         self.num_envs = num_envs

@@ -4,9 +4,9 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import ClassVar
 
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, IterableDataset
 
 from lightning_mesa.data.distribution import Source
 from lightning_mesa.data.progress import progress
@@ -17,13 +17,12 @@ from lightning_mesa.observe.forward import about, observe
 from lightning_mesa.observe.freshness import draws_anew
 from lightning_mesa.observe.generators import generators
 from lightning_mesa.observe.isolation import random_streams
-from lightning_mesa.observe.loaders import ItemLoader, item_loader
+from lightning_mesa.observe.loaders import Batches, ItemLoader, Items, dataset_of, drops_last, item_loader
 from lightning_mesa.observe.parts import Where
 from lightning_mesa.observe.pending import Pending, settled
+from lightning_mesa.observe.positions import positions
 from lightning_mesa.observe.processes import share
 from lightning_mesa.records import Behavior
-
-Items: TypeAlias = DataLoader[Any] | Dataset[Any]
 
 CHUNK = 2**23
 """Bytes of behavior that are fetched from the device and measured at once."""
@@ -37,12 +36,14 @@ class ItemSource(Source):
     """Items that are read in one pass, and the distributions that they make up.
 
     Attributes:
-        items: The user's DataLoader or Dataset.
+        items: The user's DataLoader, dataset or batches.
         parts: The distributions: name -> which of the items belong to it, None for all.
         reading: How to read batches.
-        batch_size: Batch size for a Dataset.
+        batch_size: Batch size for a dataset.
         limit: Read at most this many batches.
     """
+
+    reloads: ClassVar[bool] = True
 
     items: Items
     parts: Mapping[str, Where | None]
@@ -56,22 +57,43 @@ class ItemSource(Source):
         return (self.items,)
 
     @property
-    def dataset(self) -> "Dataset[Any]":
+    def dataset(self) -> object:
         """The items themselves."""
-        return self.items.dataset if isinstance(self.items, DataLoader) else self.items
+        return dataset_of(self._users)
+
+    @property
+    def _users(self) -> object:
+        """The user's own object."""
+        return self.items.source if isinstance(self.items, Batches) else self.items
+
+    @property
+    def _streams(self) -> tuple[object, ...]:
+        """What knows how far it has been read."""
+        read = dataset_of(self.items)
+        return (read,) if isinstance(read, (IterableDataset, Batches)) else ()
 
     def joined(self, other: Source) -> "ItemSource | None":
         """One source for both, if the items are the same ones and are read in the same way."""
-        if not isinstance(other, ItemSource) or self.items is not other.items:
+        if not isinstance(other, ItemSource) or self._users is not other._users:
             return None
         alike = (self.reading, self.batch_size) == (other.reading, other.batch_size)
         return replace(self, parts={**self.parts, **other.parts}) if alike else None
+
+    def in_words(self) -> str:
+        """How its items are read, where a user might expect otherwise."""
+        names = ", ".join(self.parts)
+        if drops_last(self.items):
+            return f"{names} without a last batch that is not full (drop_last)"
+        if isinstance(self._users, (list, tuple)):
+            return f"{names}: a list of {len(self._users)} {'batches' if isinstance(self.items, Batches) else 'items'}"
+        return ""
 
     def draws_anew(self, seed: int) -> bool:
         """Whether its items are new where the seed is; not those that several distributions share."""
         size = self.items.batch_size if isinstance(self.items, DataLoader) else self.batch_size
         most = None if self.limit is None or size is None else self.limit * size
-        return len(self.parts) == 1 and draws_anew(self.items, seed, most)
+        with positions(*self._streams):
+            return len(self.parts) == 1 and draws_anew(self.items, seed, most)
 
     def behaviors(self, context: LookContext) -> Iterator[Behavior]:
         """This process's share of the behavior on each part, batches joined; see :class:`Source`.
@@ -80,14 +102,23 @@ class ItemSource(Source):
             ConfigurationError: If a batch cannot be read as the objectives need it, or there is no end to them.
         """
         trainer, seed = context.trainer, context.seed
-        rank, shares = share(trainer)
         # Sources draw independently of each other, unless ids say that their items are the same.
         names = "" if self.reading.ids is not None else "/".join(self.parts)
         if context.fresh:
             seed = random.Random(context.stream(names)).getrandbits(32)
         # Generators of the items' own go on, unless the items are to be new ones.
-        with random_streams(seed), generators(self.items, seed=seed) if context.fresh else nullcontext():
-            loader = item_loader(
+        own = generators(self.items, seed=seed) if context.fresh else nullcontext()
+        with positions(*self._streams), random_streams(seed), own:
+            loader = self._loader(context, seed)
+            batches = observe(replace(context, reading=self.reading), self.parts, loader)
+            title = f"{context.name}: {', '.join(self.parts)}"
+            shown = progress(trainer, batches, title, batches_in(loader), context.started)
+            yield from self._in_chunks(shown, context.hypotheses)
+
+    def _loader(self, context: LookContext, seed: int) -> ItemLoader:
+        rank, shares = share(context.trainer)
+        with about(self.parts):
+            return item_loader(
                 self.items,
                 batch_size=self.batch_size,
                 seed=seed,
@@ -95,10 +126,6 @@ class ItemSource(Source):
                 rank=rank,
                 world_size=shares,
             )
-            batches = observe(replace(context, reading=self.reading), self.parts, loader)
-            title = f"{context.name}: {', '.join(self.parts)}"
-            shown = progress(trainer, batches, title, batches_in(loader), context.started)
-            yield from self._in_chunks(shown, context.hypotheses)
 
     def _in_chunks(self, batches: Iterator[Pending | None], hypotheses: Hypotheses) -> Iterator[Behavior]:
         """Join small batches: a measure's work is per call more than per item, and the device is waited for once."""
@@ -134,5 +161,5 @@ def batches_in(loader: "ItemLoader | Items") -> int | None:
     """How many batches (or items, of a Dataset) there are, None where that is not known."""
     try:
         return len(loader)  # type: ignore[arg-type]
-    except TypeError:
+    except (TypeError, NotImplementedError):
         return None

@@ -102,12 +102,13 @@ class LoggedValues:
         """Items of a validation loader that the trainer reads, all processes together."""
         trainer, number = self.trainer, self.numbers[where]
         loader = list(validation_loaders(trainer).values())[number]
-        read = trainer.num_val_batches[number] * (loader.batch_size or 1) * share(trainer)[1]
         try:
+            read = trainer.num_val_batches[number] * (loader.batch_size or 1) * share(trainer)[1]
             return int(min(len(loader.dataset), read))
-        except TypeError:
+        except (TypeError, AttributeError):
             raise ConfigurationError(
-                f"distribution {where!r} is a stream, so it is not known on how many items its values rest."
+                f"distribution {where!r} is a stream, or no DataLoader, so it is not known on how many items its "
+                "values rest: validate on a DataLoader over a dataset that has a length."
             ) from None
 
 

@@ -13,10 +13,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset
 
 from lightning_mesa.observe.generators import generators
 from lightning_mesa.observe.isolation import random_streams
+from lightning_mesa.observe.loaders import Batches, Items, dataset_of
 
 PROBED = 500
 """Items that are compared. Of N items in random order, two samples of n share none with chance exp(-n²/N), about."""
@@ -25,21 +26,21 @@ Item = tuple[bytes, ...]
 """Digests of the values in an item, field by field."""
 
 
-def draws_anew(items: "DataLoader[Any] | Dataset[Any]", seed: int, limit: int | None = None) -> bool:
+def draws_anew(items: Items, seed: int, limit: int | None = None) -> bool:
     """Whether another seed gives other items; to be called inside ``no_trace``.
 
     Read in this process, without collating. False for a map-style dataset; also if an item comes under both seeds, or
     if a field that varies (a label) takes the same values, in any order, as it does where only noise is drawn.
 
     Args:
-        items: The user's DataLoader or Dataset.
+        items: The user's DataLoader, dataset or batches.
         seed: The first of the two seeds.
         limit: Compare no more items than this, as no more are read at a look.
     """
-    dataset = items.dataset if isinstance(items, DataLoader) else items
-    if not isinstance(dataset, IterableDataset):
+    dataset = dataset_of(items)
+    if not isinstance(dataset, (IterableDataset, Batches)):
         return False
-    in_batches = isinstance(items, DataLoader) and items.batch_size is None
+    in_batches = isinstance(items, Batches) or (isinstance(items, DataLoader) and items.batch_size is None)
     # One item tells most streams that repeat.
     numbers = (1, min(PROBED, limit or PROBED))
     try:
@@ -50,7 +51,7 @@ def draws_anew(items: "DataLoader[Any] | Dataset[Any]", seed: int, limit: int | 
         return False
 
 
-def _first(n: int, dataset: "IterableDataset[Any]", in_batches: bool, seed: int) -> list[Item]:
+def _first(n: int, dataset: "IterableDataset[Any] | Batches", in_batches: bool, seed: int) -> list[Item]:
     with random_streams(seed), generators(dataset, seed=seed):
         found = (row for item in dataset for row in (_rows(item) if in_batches else [_item(item)]))
         return list(islice(found, n))

@@ -63,11 +63,11 @@ def owned(owners: tuple[object, ...], wanted: Callable[[Any], bool]) -> list[Any
 
 def is_generator(item: object) -> bool:
     """Whether an object draws random numbers from a state of its own."""
-    return _draws(type(item))
+    return _draws(type(item))  # type: ignore[arg-type]  # mypy: classes have a hash
 
 
 @lru_cache(maxsize=4096)
-def _draws(kind: type) -> bool:
+def _draws(kind: Any) -> bool:
     numpy = sys.modules.get("numpy")
     kinds: tuple[type, ...] = (torch.Generator, random.Random)
     if numpy:

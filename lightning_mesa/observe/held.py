@@ -81,7 +81,9 @@ def walk(
     steps = 0
     while queue and steps < limit:
         depth, path, item = queue.popleft()
-        if isinstance(item, (ATOMS, ModuleType)) or id(item) in seen or _of_the_trainer(type(item)):
+        if isinstance(item, (ATOMS, ModuleType)) or id(item) in seen:
+            continue
+        if _of_the_trainer(type(item)):  # type: ignore[arg-type]  # mypy: classes have a hash
             continue
         seen[id(item)] = item
         steps += not isinstance(item, nn.Module)
@@ -102,6 +104,8 @@ def words(path: Path) -> str:
         if isinstance(key, tuple):
             short = repr(key[0]) if isinstance(key[0], ATOMS) else type(key[0]).__name__
             written = f"[{short}]{written}"
+        elif isinstance(key, type):
+            return f"{key.__module__}.{key.__qualname__}{written}"
         elif key.startswith("."):
             written = f"{key}{written}"
         else:  # a name of its own
@@ -111,7 +115,7 @@ def words(path: Path) -> str:
 def held_by(item: Any, entries: int, *, code: bool) -> Iterator[tuple[Any, Any]]:
     """What an object holds itself: key and value.
 
-    A key is ``(key,)`` in a container, ``".name"`` of an attribute, ``"package.name"`` of what has a name of its own.
+    A key is ``(key,)`` in a container, ``".name"`` of an attribute, ``"package.name"`` of a global, a class itself.
     """
     if isinstance(item, FunctionType):
         yield from ((f".{name}", c) for name, c in zip(item.__code__.co_freevars, item.__closure__ or (), strict=False))
@@ -124,7 +128,7 @@ def held_by(item: Any, entries: int, *, code: bool) -> Iterator[tuple[Any, Any]]
             functions = (FunctionType, staticmethod, classmethod, property)
             named = vars(item).items()
             yield from ((f".{n}", v) for n, v in named if isinstance(v, functions) or not n.startswith("__"))
-            yield from ((_name_of(base), base) for base in item.__bases__)
+            yield from ((base, base) for base in item.__bases__)
         return
     if isinstance(item, (dict, MappingProxyType)):
         yield from (((key,), value) for key, value in islice(item.items(), entries))
@@ -143,11 +147,11 @@ def held_by(item: Any, entries: int, *, code: bool) -> Iterator[tuple[Any, Any]]
     yield from ((f".{name}", value) for name, value in getattr(item, "__dict__", {}).items() if name not in _LEADS_AWAY)
     yield from ((f".{name}", value) for name, value in slots_of(item).items())
     if code:
-        yield _name_of(type(item)), type(item)
+        yield type(item), type(item)
 
 
 @lru_cache(maxsize=4096)
-def _of_the_trainer(kind: type) -> bool:
+def _of_the_trainer(kind: Any) -> bool:
     """Whether instances are Lightning's trainer or a part of it, which a script may hold in a global."""
     return any(cls.__name__ in _OF_THE_TRAINER and root_of(cls.__module__) in LIGHTNING for cls in kind.__mro__)
 
@@ -155,14 +159,14 @@ def _of_the_trainer(kind: type) -> bool:
 def slots_of(item: object) -> dict[str, Any]:
     """What an object keeps outside of ``__dict__``; of the variable of a closure, its value."""
     held = {}
-    for name in _slots(type(item)):
+    for name in _slots(type(item)):  # type: ignore[arg-type]  # mypy: classes have a hash
         with suppress(AttributeError, ValueError):  # one that is empty
             held[name] = getattr(item, name)
     return held
 
 
 @lru_cache(maxsize=4096)
-def _slots(kind: type) -> tuple[str, ...]:
+def _slots(kind: Any) -> tuple[str, ...]:
     if kind is CellType:
         return ("cell_contents",)
     declared = (vars(cls).get("__slots__", ()) for cls in kind.__mro__)
@@ -183,7 +187,3 @@ def _globals_of(code: CodeType, known: dict[str, Any]) -> Iterator[tuple[str, An
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             yield from _globals_of(constant, known)
-
-
-def _name_of(kind: type) -> str:
-    return f"{kind.__module__}.{kind.__qualname__}"

@@ -86,7 +86,7 @@ def buffers(module: nn.Module) -> Iterator[None]:
                         buffer.copy_(value)
                 part._buffers.clear()
                 part._buffers.update({name: buffer for name, (buffer, _) in before.items()})
-                part._non_persistent_buffers_set &= before.keys()
+                part._non_persistent_buffers_set.intersection_update(before)
 
 
 def share_buffers(trainer: Any, module: nn.Module) -> None:

@@ -28,7 +28,7 @@ _MOST = 2**30
 """Bytes of larger ones that a look copies, so that a replay buffer is not held twice."""
 
 _PLAIN = (dict, list, tuple, set, frozenset, deque, SimpleNamespace)
-_PLAIN += (FunctionType, MethodType, BuiltinMethodType, partial, CellType)  # and what these lead to
+_LEADING = (FunctionType, MethodType, BuiltinMethodType, partial, CellType)
 # Instances of these belong to others, or live on in other threads and processes.
 _OTHERS = LIGHTNING | {"torch", "threading", "multiprocessing", "concurrent", "asyncio", "queue", "socket", "logging"}
 _OTHERS |= {"io", "_io", "subprocess", "tensorboard", "wandb", "mlflow", "comet_ml", "neptune", "aim", "clearml"}
@@ -87,17 +87,17 @@ def attributes(
 
 def holds_state(item: object) -> bool:
     """Whether an object may hold state of the user's: a container, a module, or an instance of a class of theirs."""
-    return _sort_of(type(item)) == "state"
+    return _sort_of(type(item)) == "state"  # type: ignore[arg-type]  # mypy: classes have a hash
 
 
 @lru_cache(maxsize=4096)
-def _sort_of(kind: type) -> Literal["tensor", "array", "state", "other"]:
+def _sort_of(kind: Any) -> Literal["tensor", "array", "state", "other"]:
     numpy = sys.modules.get("numpy")
     if issubclass(kind, Tensor):
         return "tensor"
     if numpy and issubclass(kind, numpy.ndarray):
         return "other" if issubclass(kind, numpy.memmap) else "array"
-    if issubclass(kind, (*_PLAIN, nn.Module)):
+    if issubclass(kind, (*_PLAIN, *_LEADING, nn.Module)):
         return "state"
     roots = {root_of(cls.__module__) for cls in kind.__mro__}
     of_users = root_of(kind.__module__) not in (*sys.stdlib_module_names, "numpy") and not roots & _OTHERS
@@ -113,7 +113,8 @@ def _to_copy(tensor: Tensor, thorough: bool) -> bool:
 
 
 def _bytes(item: Any) -> int:
-    return int(item.nbytes) if _sort_of(type(item)) in ("tensor", "array") else 0
+    sort = _sort_of(type(item))  # type: ignore[arg-type]
+    return int(item.nbytes) if sort in ("tensor", "array") else 0
 
 
 def _version(tensor: Tensor) -> int:
@@ -123,7 +124,7 @@ def _version(tensor: Tensor) -> int:
 
 def _copied(item: Any) -> Iterator[Callable[[], None]]:
     """What puts an object back as it is now; nothing for one that holds no state."""
-    sort = _sort_of(type(item))
+    sort = _sort_of(type(item))  # type: ignore[arg-type]
     if sort == "tensor":
         yield partial(_write, item, item.detach().clone(), _version(item))
     elif sort == "array":

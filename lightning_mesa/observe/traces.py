@@ -154,7 +154,7 @@ def _of_tensor(tensor: Tensor) -> Any:
     if n > _SAMPLE and not tensor.is_contiguous():  # an expanded one, say: it would be made whole
         return tensor.shape
     numbers = tensor.detach().reshape(-1)[:: _step(n)].contiguous().cpu()
-    return tensor.shape, zlib.crc32(numbers.view(torch.uint8).numpy())
+    return tensor.shape, zlib.crc32(numbers.view(torch.uint8).numpy().tobytes())
 
 
 def _step(n: int) -> int:

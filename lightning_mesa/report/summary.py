@@ -92,36 +92,42 @@ def _inside(internals: Internals, base: str) -> str:
 def aligned(rows: Sequence[Sequence[str]], *, titled: bool = False) -> list[str]:
     """Rows of cells as lines with their columns aligned, no wider than the terminal.
 
-    Columns that do not fit beside the others follow below, beside the first column again; a cell that does not fit at
-    all is cut.
+    Columns that do not fit beside the others follow below, beside the first column again; a cell that does not fit
+    beside that is cut, and the first column at half of the width.
 
     Args:
         rows: The cells, as many in each row.
         titled: Whether a cell of the first row stands for the columns after it, up to the next that is not empty.
     """
     width = terminal_width()
-    cells = [[cell if len(cell) <= width else f"{cell[: width - 3]}..." for cell in row] for row in rows]
+    first = min(width // 2, max(len(row[0]) for row in rows))
+    cells = [[_cut(row[0], first), *(_cut(cell, width - first - 2) for cell in row[1:])] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    blocks: list[list[int]] = []
+    blocks = [[0]]
     for column in range(1, len(widths)):
-        used = sum(widths[i] + 2 for i in blocks[-1]) if blocks else 0
-        if not blocks or used + widths[column] > width:
-            blocks.append([0] if widths[0] + 2 + widths[column] <= width else [])
-        if titled and len(blocks[-1]) <= 1 and not cells[0][column]:
-            cells[0][column] = _title_above(cells[0], column)[: widths[column]]
+        if len(blocks[-1]) > 1 and sum(widths[i] + 2 for i in blocks[-1]) + widths[column] > width:
+            blocks.append([0])
+        if titled and len(blocks[-1]) == 1 and not cells[0][column]:
+            cells[0][column] = _cut(_title_above(cells[0], column), widths[column])
         blocks[-1].append(column)
-    return ["  ".join(row[i].ljust(widths[i]) for i in block).rstrip() for block in blocks or [[0]] for row in cells]
+    return ["  ".join(row[i].ljust(widths[i]) for i in block).rstrip() for block in blocks for row in cells]
 
 
 def wrapped(lines: Iterable[str]) -> list[str]:
     """Lines of prose, no wider than the terminal; what goes on below is indented."""
-    whole = {"subsequent_indent": "  ", "break_long_words": False, "break_on_hyphens": False}  # paths are copied
-    return [part for line in lines for part in textwrap.wrap(line, terminal_width(), **whole) or [""]]
+    wrapper = textwrap.TextWrapper(
+        terminal_width(), subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )  # so that paths can be copied
+    return [part for line in lines for part in wrapper.wrap(line) or [""]]
 
 
 def terminal_width() -> int:
     """Columns of the terminal; as good as no limit where the output goes elsewhere and COLUMNS is not set."""
     return shutil.get_terminal_size((10_000, 24)).columns
+
+
+def _cut(cell: str, width: int) -> str:
+    return cell if len(cell) <= width else f"{cell[: max(0, width - 3)]}..."[:width]
 
 
 def _title_above(titles: Sequence[str], column: int) -> str:

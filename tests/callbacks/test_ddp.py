@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 import environments
 import processes
+import toy
 from lightning_mesa import EnvDistribution, Reached, read_journal
 
 THREE = pytest.param(3, marks=pytest.mark.slow)
@@ -94,6 +96,31 @@ def test_groups_slices_readouts_and_extremes_do_not_depend_on_the_number_of_proc
         for key in ("value", "low", "high"):
             assert mine[key] == pytest.approx(theirs[key], abs=most), mine
     assert {"slice", "readout", "extremal_excess"} <= {finding["quantity"] for finding in alone}
+
+
+def test_batches_of_the_users_own_and_full_ones_are_each_read_by_one_process(tmp_path):
+    """And the findings are those of one process, also where there are fewer batches than processes."""
+    data = processes.SHIFTED()
+    shifted = {
+        "own": toy.loader,
+        "list": list(DataLoader(data, 50)),
+        "made": processes.made,
+        "full": DataLoader(data, 50, drop_last=True),
+        "one": DataLoader(data, 300, drop_last=True),
+    }
+
+    def first_look(world_size):
+        folder = tmp_path / str(world_size)
+        processes.run(folder, world_size, watch={"shifted": shifted}, max_steps=1)
+        return [f for f in read_journal(folder / "log/mesa/findings.jsonl") if f["step"] == 0]
+
+    alone = first_look(1)
+    for mine, theirs in zip(first_look(2), alone, strict=True):
+        assert (mine["quantity"], mine["n"]) == (theirs["quantity"], theirs["n"])
+        most = 1e-7 if mine["measure"] == "behavioral_objective" else 1e-12
+        assert mine["value"] == pytest.approx(theirs["value"], abs=most), mine
+    n = {f["distribution"]: f["n"] for f in alone if f["quantity"] == "score"}
+    assert n == {"val": 203, "own": 256, "list": 397, "made": 397, "full": 350, "one": 300}
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ def inference_stage(trainer: Any) -> Iterator[None]:
 
 
 def users_own(items: Any, **_: Any) -> ItemLoader:
-    return ItemLoader(items, None, 0, 1, whole_batches=False)
+    return ItemLoader(items, slice(None), 0, 1, whole_batches=False)
 
 
 def plain_loader(items: Any, **_: Any) -> ItemLoader:

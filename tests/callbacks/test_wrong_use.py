@@ -76,9 +76,18 @@ def test_an_alarm_out_of_range_is_refused(option, value):
         Alarm(**{option: value})
 
 
-def test_a_batch_size_must_be_positive():
-    with pytest.raises(ConfigurationError, match="batch_size must be at least 1, not 0"):
-        LoaderDistribution(toy.ToyData(4, confounded=True), batch_size=0)
+@pytest.mark.parametrize(
+    ("size", "said"), [(0, "0"), (-1, "-1"), (1.5, "1.5"), ("8", "'8'"), (None, "None"), (torch.ones(2), "Tensor")]
+)
+def test_a_batch_size_must_be_a_positive_whole_number(size, said):
+    with pytest.raises(ConfigurationError, match=f"batch_size must be a whole number of at least 1, not {said}"):
+        LoaderDistribution(toy.ToyData(4, confounded=True), batch_size=size)
+
+
+@pytest.mark.parametrize(("where", "said"), [(torch.ones(3), "Tensor"), ("apart", "'apart'"), ({}, "dict"), (3, "3")])
+def test_where_must_choose_items(where, said):
+    with pytest.raises(ConfigurationError, match=f"where must be 'conflict', a mapping .*, not {said}"):
+        LoaderDistribution(toy.ToyData(4, confounded=True), where=where)
 
 
 # --- what the trainer, the data and the model show ----------------------------------------------------------------
@@ -205,8 +214,8 @@ BEFORE_TRAINING = {
     "an attribute the model lacks": ({"shifted": "model.nope"}, r"no distribution 'model\.nope': a name is"),
     "a DataModule that is not there": ({"shifted": "datamodule.nope"}, "the trainer has no DataModule"),
     "a validation loader too many": ({"reference": "val/1"}, "no validation loader 'val/1': there are val/0"),
-    "a number as a distribution": ({"shifted": {"apart": 7}}, "7 gives int: a distribution is a DataLoader, a Dataset"),
-    "a factory of a list": ({"shifted": {"apart": lambda: [1]}}, "gives list: a distribution is a DataLoader"),
+    "a number as a distribution": ({"shifted": {"apart": 7}}, "'apart': int is given: a distribution is a DataLo"),
+    "a factory of a list": ({"shifted": {"apart": lambda: [1]}}, "list is given: a distribution is a DataLoader"),
     "a dataset without a length": ({"shifted": {"apart": DataLoader(toy.ToyData(4, confounded=False), 2)} | {
         "endless": type("Lengthless", (torch.utils.data.Dataset,), {"__getitem__": lambda self, i: i})()
     }}, "Lengthless has no length: give it __len__"),

@@ -121,9 +121,13 @@ def test_a_name_is_looked_up(found):
     assert LoaderDistribution("thing").resolve({"thing": found}.get) in (LOADER, DATA)
 
 
-@pytest.mark.parametrize("found", [None, 3, [LOADER], lambda: None, lambda: "val"])
+@pytest.mark.parametrize(
+    "found", [None, 3, b"12", [1], torch.ones(3), {"x": torch.ones(3)}, [LOADER], lambda: None, lambda: "val"]
+)
 def test_anything_else_is_refused(found):
-    with pytest.raises(ConfigurationError, match="a distribution is a DataLoader, a Dataset, a function without arg"):
+    with pytest.raises(
+        ConfigurationError, match=r"'thing' gives .*: a distribution is a DataLoader, a Dataset, an iter"
+    ):
         LoaderDistribution("thing").resolve(lambda name: found)
 
 

@@ -177,6 +177,6 @@ def test_what_is_wrong_is_refused_before_training(tmp_path):
 
 def test_sources_that_were_opened_are_closed_where_a_later_one_cannot_be(tmp_path):
     own = Simulated(Simulator())
-    with pytest.raises(ConfigurationError, match=r"no distribution 'datamodule\.missing'"):
-        toy.fit(tmp_path, toy.monitor(shifted={"first": own, "second": "datamodule.missing"}))
+    with pytest.raises(ConfigurationError, match="distribution 'second': int is given"):
+        toy.fit(tmp_path, toy.monitor(shifted={"first": own, "second": 7}))
     assert own.opened[0].closed

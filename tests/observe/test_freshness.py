@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from lightning_mesa.observe import freshness
 from lightning_mesa.observe.freshness import PROBED, draws_anew
+from lightning_mesa.observe.loaders import Batches
 
 N = 800
 
@@ -67,6 +68,7 @@ ANEW = {
     "objects": Stream(drawn_as_objects),
     "a stream without an end": Stream(endless),
     "a loader": DataLoader(Stream(drawn), 16),
+    "batches of the user's own": Batches(lambda: ({"x": torch.randn(16, 3)} for _ in range(N // 16))),
     "batches that the dataset puts together": DataLoader(
         Stream(lambda stream: ({"x": torch.randn(16, 3), "name": ["a"] * 16} for _ in range(N // 16))), batch_size=None
     ),
@@ -115,6 +117,9 @@ def broken(stream):
 
 
 NOT_ANEW = {
+    "a list of batches": Batches([torch.randn(16, 3) for _ in range(20)]),
+    "the same batches in another order": Batches(lambda: (torch.arange(8) + 8 * i for i in torch.randperm(50))),
+    "a dataset by protocol": range(10),
     "a map-style dataset": torch.utils.data.TensorDataset(torch.randn(10)),
     "a loader of one": DataLoader(torch.utils.data.TensorDataset(torch.randn(10)), 2, shuffle=True),
     "the same items": Stream(fixed),

@@ -1,5 +1,6 @@
 """The user's items, each once and in order, and the user's loader never iterated."""
 
+import inspect
 from typing import Any
 
 import pytest
@@ -17,9 +18,11 @@ from torch.utils.data import (
     get_worker_info,
 )
 
+from lightning_mesa.data.items import batches_in
 from lightning_mesa.errors import ConfigurationError
+from lightning_mesa.observe import loaders
 from lightning_mesa.observe.isolation import generators
-from lightning_mesa.observe.loaders import item_loader
+from lightning_mesa.observe.loaders import Batches, item_loader
 
 
 class Numbers(Dataset):
@@ -100,16 +103,31 @@ def flat(items: Any, **options: Any) -> list[int]:
     return [item for batch in batches(items, **options) for item in (batch if isinstance(batch, list) else [batch])]
 
 
+class Rows:
+    """Map style by its two methods, as a dataset of Hugging Face."""
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __getitem__(self, i: int) -> int:
+        return Numbers(self.n)[i]
+
+
 WHOLE = {
     "a dataset": lambda n: Numbers(n),
+    "a dataset by protocol": Rows,
+    "a list": lambda n: list(range(n)),
+    "a loader over a dataset by protocol": lambda n: Never(Rows(n), 3),
     "a loader": lambda n: Never(Numbers(n), 3),
     "a shuffling loader": lambda n: Never(Numbers(n), 3, shuffle=True),
-    "a loader that drops the last batch": lambda n: Never(Numbers(n), 3, drop_last=True),
     "a distributed sampler": lambda n: Never(
         Numbers(n), 3, sampler=DistributedSampler(Numbers(n), num_replicas=2, rank=1)
     ),
     "a batch sampler of torch's": lambda n: Never(
-        Numbers(n), batch_sampler=BatchSampler(RandomSampler(Numbers(n)), 3, drop_last=True)
+        Numbers(n), batch_sampler=BatchSampler(RandomSampler(Numbers(n)), 3, drop_last=False)
     ),
     "no batching": lambda n: Never(Numbers(n), batch_size=None),
     "no batching, shuffled": lambda n: Never(Numbers(n), batch_size=None, shuffle=True),
@@ -137,6 +155,13 @@ def test_a_dataset_takes_the_batch_size_given_and_a_loader_its_own():
     assert batches(Never(Numbers(3), batch_size=None), batch_size=4) == [0, 1, 2]
 
 
+@pytest.mark.parametrize("option", sorted(inspect.signature(DataLoader).parameters.keys() - {"dataset", "shuffle"}))
+def test_every_option_of_a_loader_is_kept_or_known_to_be_ours(option):
+    """One that a later torch adds is to be thought of."""
+    ours = {"generator", "persistent_workers", "in_order", "sampler", "batch_sampler", "batch_size", "drop_last"}
+    assert option in (*loaders._KEPT, *ours)
+
+
 def test_how_the_user_loads_is_kept():
     def started(worker: int) -> None:
         pass
@@ -153,7 +178,7 @@ def test_how_the_user_loads_is_kept():
         persistent_workers=True,
     )
     ours = item_loader(users, batch_size=4, seed=0)
-    for option in ("num_workers", "collate_fn", "timeout", "worker_init_fn", "prefetch_factor", "pin_memory"):
+    for option in set(loaders._KEPT) - {"multiprocessing_context"}:
         assert getattr(ours.loader, option) == getattr(users, option), option
     ours = ours.loader
     assert ours.multiprocessing_context.get_start_method() == "spawn"
@@ -213,6 +238,108 @@ def test_a_users_batch_sampler_makes_the_batches():
     assert [batches(users, rank=rank, world_size=2) for rank in (0, 1)] == [[[0, 1], [4, 5]], [[2, 3]]]
 
 
+# --- Full batches alone ------------------------------------------------------------------------------------------
+
+DROPPING = {
+    "a loader": lambda n: Never(Numbers(n), 3, drop_last=True),
+    "a shuffling loader": lambda n: Never(Numbers(n), 3, drop_last=True, shuffle=True),
+    "a sampler that chooses": lambda n: Never(Numbers(n + 5), 3, drop_last=True, sampler=range(n)),
+    "a batch sampler of torch's": lambda n: Never(
+        Numbers(n), batch_sampler=BatchSampler(RandomSampler(Numbers(n)), 3, drop_last=True)
+    ),
+    "a stream": lambda n: Never(Stream(n), 3, drop_last=True),
+}
+
+
+@pytest.mark.parametrize("n", [3, 4, 5, 6, 11])
+@pytest.mark.parametrize("items", DROPPING)
+def test_where_the_users_loader_drops_the_last_batch_only_full_batches_are_read(items, n):
+    """By all processes together the same ones as by one, so that findings do not depend on how many there are."""
+    alone = batches(DROPPING[items](n))
+    assert alone == [list(range(i, i + 3)) for i in range(0, n - 2, 3)]
+    for world_size in (2, 3):
+        shares = [batches(DROPPING[items](n), rank=rank, world_size=world_size) for rank in range(world_size)]
+        assert sorted(batch for share in shares for batch in share) == alone
+
+
+@pytest.mark.parametrize("items", DROPPING)
+def test_a_limit_counts_full_batches(items):
+    for world_size in (1, 2, 3):
+        shares = [batches(DROPPING[items](11), rank=r, world_size=world_size, limit=2) for r in range(world_size)]
+        assert sorted(batch for share in shares for batch in share) == [[0, 1, 2], [3, 4, 5]]
+
+
+@pytest.mark.parametrize("n", [0, 1, 2])
+def test_fewer_items_than_a_full_batch_are_refused_where_only_those_are_read(n):
+    with pytest.raises(ConfigurationError, match=f"drop_last=True, and {n} items make no batch of 3, so nothing would"):
+        batches(Never(Numbers(n), 3, drop_last=True))
+
+
+# --- Batches of the user's own making ----------------------------------------------------------------------------
+
+
+class Web:
+    """An iterable of batches."""
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+
+    def __iter__(self) -> Any:
+        return iter(torch.arange(self.n).split(3))
+
+
+OWN = {
+    "an iterable": lambda n: Batches(Web(n)),
+    "a list of batches": lambda n: Batches(torch.arange(n).split(3)),
+    "a generator function": lambda n: Batches(lambda: (batch for batch in torch.arange(n).split(3))),
+    "a loader inside": lambda n: Batches(DataLoader(Numbers(n), 3)),
+}
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+@pytest.mark.parametrize("limit", [None, 2])
+@pytest.mark.parametrize("items", OWN)
+def test_batches_of_the_users_own_are_shared_in_turn_and_read_again(items, limit, world_size):
+    users = OWN[items](11)
+    for _ in range(2):
+        shares = [batches(users, rank=rank, world_size=world_size, limit=limit) for rank in range(world_size)]
+        expected = [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9, 10]][:limit]
+        assert sorted(batch for share in shares for batch in share) == expected
+        assert [len(share) for share in shares] == [len(expected[r::world_size]) for r in range(world_size)]
+
+
+@pytest.mark.parametrize(("items", "expected"), [("a list of batches", 2), ("an iterable", None)])
+def test_how_many_batches_there_are_is_known_where_the_user_knows(items, expected):
+    loader = item_loader(OWN[items](11), batch_size=4, seed=0, limit=3, rank=0, world_size=2)
+    assert batches_in(loader) == expected
+
+
+def test_an_iterable_that_can_be_read_once_is_refused_when_it_has_been():
+    once = torch.arange(6).split(3).__iter__()
+
+    class Once(Web):
+        def __iter__(self) -> Any:
+            return once
+
+    assert len(batches(Batches(Once(6)))) == 2
+    with pytest.raises(ConfigurationError, match=r"no batch, or none any more: .* pass the function that makes it"):
+        batches(Batches(Once(6)))
+
+
+def test_a_generator_of_the_users_is_closed_when_enough_has_been_read():
+    """What it leaves behind can be put back only then."""
+    closed = []
+
+    def made() -> Any:
+        try:
+            yield from torch.arange(9).split(3)
+        finally:
+            closed.append(True)
+
+    assert len(batches(Batches(made), limit=1)) == 1
+    assert closed
+
+
 # --- Iterable datasets and refusals ------------------------------------------------------------------------------
 
 
@@ -246,7 +373,16 @@ def test_a_limit_holds_for_a_users_batch_sampler_and_a_stream():
 
 
 @pytest.mark.parametrize(
-    "items", [Numbers(11), Never(Numbers(11), 3), Never(Stream(11), 3), Never(Numbers(12), batch_sampler=Pairs(12))]
+    "items",
+    [
+        Numbers(11),
+        Never(Numbers(11), 3),
+        Never(Stream(11), 3),
+        Never(Numbers(12), batch_sampler=Pairs(12)),
+        Never(Numbers(11), 3, drop_last=True),
+        Never(Stream(11), 3, drop_last=True),
+        Batches(Web(11)),
+    ],
 )
 def test_an_item_has_the_same_number_whichever_rank_reads_it(items):
     """Halves of the items are drawn by number."""
@@ -275,6 +411,16 @@ def test_a_dataset_without_a_length_is_refused(items):
 
 def test_a_dataset_without_a_length_is_read_where_the_users_sampler_knows_the_items():
     assert flat(Never(NoLength(), 2, sampler=[3, 1, 4])) == [3, 1, 4]
+
+
+@pytest.mark.parametrize(
+    "items", [[torch.ones(2), torch.ones(3)], [object(), object()], [{"x": [1, 2]}, {"x": [1]}], [{"x": None}] * 2]
+)
+def test_items_that_torch_cannot_put_together_are_refused_with_the_remedy(items):
+    with pytest.raises(
+        ConfigurationError, match=r"cannot be put together to a batch .*: pass a DataLoader with a coll"
+    ):
+        list(item_loader(items, batch_size=4, seed=0))
 
 
 # --- No trace ----------------------------------------------------------------------------------------------------

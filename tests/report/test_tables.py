@@ -39,8 +39,10 @@ def test_the_table_fits_and_holds_every_number(width, judged, monkeypatch):
     monkeypatch.delenv("COLUMNS")
     whole = summary("mesa (fit)", looks[1], judgements[1], alerts, alarm, ["a remark " * 30])
     assert max(map(len, whole.splitlines())) > 120
-    assert set(fitted.split()) == set(whole.split())
-    blocks = [line for line in fitted.splitlines() if line.startswith("a_distribution_with_a_long_name")]
+    numbers = {word for word in whole.split() if any(map(str.isdigit, word))}
+    assert numbers <= set(fitted.split())
+    assert width == 60 or set(fitted.split()) == set(whole.split())  # there, the longest names are cut
+    blocks = [line for line in fitted.splitlines() if line.startswith("a_distribution_with")]
     assert len(blocks) >= (2 if width < 120 else 1)  # in each, as its first column
 
 
@@ -72,6 +74,7 @@ def test_any_table_fits(width, columns, longest):
     words = " ".join(lines).split()
     assert {f"c{i}" for i in range(1, columns)} <= set(words)
     assert sum(word.startswith("y") for word in words) == columns - 1
+    assert sum(word.startswith("x") for word in words) == sum(line.startswith("name") for line in lines) >= 1
 
 
 def test_a_title_stands_above_its_columns_in_every_part(monkeypatch):
