@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, fields
 
-from lightning_mesa.errors import ConfigurationError
+from lightning_mesa.errors import ConfigurationError, shown
 
 
 def _threshold(default: float, what: str) -> float:
@@ -42,4 +42,4 @@ class Thresholds:
         """Refuse values out of range."""
         for one in fields(Thresholds):
             if not 0 < (value := getattr(self, one.name)) < 1:
-                raise ConfigurationError(f"Alarm: {one.name} must lie between 0 and 1, not {value}.")
+                raise ConfigurationError(f"Alarm: {one.name} must lie between 0 and 1, not {shown(value)}.")

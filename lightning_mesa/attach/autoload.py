@@ -36,8 +36,8 @@ def _monitors(path: str) -> list[Any]:
     except (Exception, SystemExit) as error:  # a Trainer that has nothing to do with us must live
         import warnings
 
-        from lightning_mesa.errors import ConfigurationError, MesaWarning
+        from lightning_mesa.errors import ConfigurationError, MesaWarning, said
 
-        reason = str(error) if isinstance(error, ConfigurationError) else f"{type(error).__name__}: {error}"
+        reason = str(error) if isinstance(error, ConfigurationError) else said(error)
         warnings.warn(f"{CONFIG}={path} attaches no monitor: {reason}", MesaWarning, stacklevel=2)
         return []

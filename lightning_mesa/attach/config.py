@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Union, get_args, get_
 import yaml
 
 from lightning_mesa.attach.importing import imported, only
-from lightning_mesa.errors import ConfigurationError
+from lightning_mesa.errors import ConfigurationError, said, shown
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -86,7 +86,7 @@ def _file(path: Path) -> Any:
         raise ConfigurationError(f"{path} is no YAML: {' '.join(str(error).split())}.") from error
     for at, value in _leaves(OmegaConf.to_container(loaded, resolve=False), ""):
         if isinstance(value, str) and "${" in _INTERPOLATION.sub("", value):
-            raise ConfigurationError(f"{_at(at)}only ${{key}} and ${{oc.env:NAME}} may be used, not {value!r}.")
+            raise ConfigurationError(f"{_at(at)}only ${{key}} and ${{oc.env:NAME}} may be used, not {shown(value)}.")
     return loaded
 
 
@@ -136,15 +136,15 @@ def _object(node: Mapping[Any, Any], at: str) -> Any:
     """An object from ``{class_path: ..., init_args: {...}}`` or ``{_target_: ..., ...}``."""
     key = next(key for key in _CLASS if key in node)
     if not isinstance(node[key], str):
-        raise ConfigurationError(f"{_at(_join(at, key))}must be the path of a class, not {node[key]!r}.")
+        raise ConfigurationError(f"{_at(_join(at, key))}must be the path of a class, not {shown(node[key])}.")
     make = imported(node[key], _join(at, key))
     if not callable(make):
-        raise ConfigurationError(f"{_at(_join(at, key))}{node[key]!r} is neither a class nor a function.")
+        raise ConfigurationError(f"{_at(_join(at, key))}{shown(node[key])} is neither a class nor a function.")
     if key == "_target_":
         arguments = {name: value for name, value in node.items() if name != key and name not in _OF_HYDRA}
         return _call(make, arguments, at)
     if unknown := [name for name in node if name not in (key, "init_args")]:
-        raise ConfigurationError(f"{_at(at)}{unknown[0]!r} beside class_path; arguments belong into init_args.")
+        raise ConfigurationError(f"{_at(at)}{shown(unknown[0])} beside class_path; arguments belong into init_args.")
     arguments = node.get("init_args") or {}
     if not isinstance(arguments, Mapping):
         raise ConfigurationError(f"{_at(_join(at, 'init_args'))}must be a mapping from names to values.")
@@ -167,7 +167,7 @@ def _call(make: Any, arguments: Mapping[Any, Any], at: str) -> Any:
             nearest = get_close_matches(str(argument), known, 1)
             meant = f" Did you mean {nearest[0]!r}?" if nearest else ""
             raise ConfigurationError(
-                f"{_at(_join(at, argument))}{name} has no argument {argument!r}.{meant} It has {', '.join(known)}."
+                f"{_at(_join(at, argument))}{name} has no argument {shown(argument)}.{meant} It has {', '.join(known)}."
             )
     for required in known:
         if parameters[required].default is Parameter.empty and required not in {*arguments, *several}:
@@ -176,7 +176,7 @@ def _call(make: Any, arguments: Mapping[Any, Any], at: str) -> Any:
     for argument, node in arguments.items():
         if argument in hints and not _fits(node, hints[argument]):
             raise ConfigurationError(
-                f"{_at(_join(at, argument))}{node!r} does not fit: it must be {_in_words(hints[argument])}."
+                f"{_at(_join(at, argument))}{shown(node)} does not fit: it must be {_in_words(hints[argument])}."
             )
     values = {argument: _value(node, _join(at, argument)) for argument, node in arguments.items()}
     listed = [value for name in several for value in values.pop(name, ())]
@@ -185,7 +185,7 @@ def _call(make: Any, arguments: Mapping[Any, Any], at: str) -> Any:
     except ConfigurationError as error:
         raise ConfigurationError(f"{_at(at)}{error}") from error
     except Exception as error:
-        raise ConfigurationError(f"{_at(at)}{name} failed with {type(error).__name__}: {error}.") from error
+        raise ConfigurationError(f"{_at(at)}{name} failed with {said(error)}.") from error
 
 
 def _hints(make: Any) -> dict[str, Any]:

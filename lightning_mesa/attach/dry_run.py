@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lightning_mesa.callbacks.compat import callback_base
 from lightning_mesa.callbacks.monitor import MesaMonitor
 from lightning_mesa.callbacks.watch import Watch
+from lightning_mesa.errors import said
 from lightning_mesa.judge.outlook import outlook
 from lightning_mesa.report.summary import summary
 
@@ -44,7 +45,7 @@ class DryRun(Callback):
         try:
             report = self._report(trainer, pl_module)
         except Exception as error:
-            report = {"error": f"{type(error).__name__}: {error}"}
+            report = {"error": said(error)}
         if trainer.is_global_zero:
             Path(os.environ[DRY_RUN]).write_text(json.dumps(report), encoding="utf-8")
         raise SystemExit(1 if "error" in report else 0)

@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any
 
 import lightning_mesa
-from lightning_mesa.errors import ConfigurationError
+from lightning_mesa.errors import ConfigurationError, said
 
 ROOMS = ("lightning_mesa", "lightning_mesa.objectives", "lightning_mesa.probes", "lightning_mesa.checks")
 """The modules whose ``__all__`` holds the public names of this package."""
@@ -76,7 +76,7 @@ def _found(path: str, what: str) -> Any:
             raise ConfigurationError(f"{what}: {path!r} cannot be imported: {error}.") from error
         except Exception as error:
             raise ConfigurationError(
-                f"{what}: {path!r} cannot be imported: {home} failed with {type(error).__name__}: {error}."
+                f"{what}: {path!r} cannot be imported: {home} failed with {said(error)}."
             ) from error
         for part in parts[depth:]:
             if not hasattr(found, part):

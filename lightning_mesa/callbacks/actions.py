@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from lightning_mesa.attach.importing import imported, is_path
-from lightning_mesa.errors import ConfigurationError
+from lightning_mesa.errors import ConfigurationError, shown
 from lightning_mesa.records import Alert
 
 Action: TypeAlias = Callable[[Alert, Any, Any], Any]
@@ -31,7 +31,7 @@ class Actions:
         for action in actions:
             if not callable(action) and action not in KNOWN:
                 raise ConfigurationError(
-                    f"on_alert: unknown action {action!r}; use {', '.join(map(repr, KNOWN))}, a function "
+                    f"on_alert: unknown action {shown(action)}; use {', '.join(map(repr, KNOWN))}, a function "
                     "(alert, trainer, pl_module), or a list of these."
                 )
         self.stops = "stop" in actions

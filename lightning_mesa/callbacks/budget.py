@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from lightning_mesa.errors import ConfigurationError
+from lightning_mesa.errors import ConfigurationError, shown
 
 
 class Budget:
@@ -36,7 +36,7 @@ class Budget:
     def __init__(self, max_overhead: float | None) -> None:
         if max_overhead is not None and not (isinstance(max_overhead, (int, float)) and max_overhead > 0):
             raise ConfigurationError(
-                f"max_overhead must be a positive number, such as 0.05, or None, not {max_overhead}."
+                f"max_overhead must be a positive number, such as 0.05, or None, not {shown(max_overhead)}."
             )
         self.max_overhead = max_overhead
         self.stride = 1

@@ -12,12 +12,12 @@ from lightning_mesa.callbacks.run import Run
 from lightning_mesa.callbacks.watch import check_apart
 from lightning_mesa.checks import Check
 from lightning_mesa.data.distributions import DistributionSpec, named_distributions
-from lightning_mesa.errors import ConfigurationError
+from lightning_mesa.errors import ConfigurationError, shown
 from lightning_mesa.judge.alarm import Alarm
 from lightning_mesa.objectives.hypotheses import Hypotheses
-from lightning_mesa.objectives.objective import Objective, ScoreFn, check_name, function_of
+from lightning_mesa.objectives.objective import Objective, ScoreFn, check_name, function_of, named_keys
 from lightning_mesa.observe.arguments import forward_of
-from lightning_mesa.observe.context import Forward, Inputs, Reading
+from lightning_mesa.observe.context import Forward, Groups, Inputs, Reading
 from lightning_mesa.observe.weights import Weights
 from lightning_mesa.probes.probe import Probe
 from lightning_mesa.records import Alert
@@ -57,8 +57,8 @@ class MesaMonitor(Callback):
             of a tuple.
         outputs: ``(outputs, batch) -> [n, A]``, one number per choice; default: the outputs themselves, their
             ``"logits"`` or ``.logits``.
-        groups: Keys of group labels in the batch, for competence by group; with two or more, the worst intersection
-            of two groups is searched for as well.
+        groups: Keys of group labels in the batch, or functions ``batch -> [n]`` labels, for competence by group: one, a
+            list, or a mapping from names. With two or more, the worst intersection of two groups is searched for too.
         cue: ``batch -> batch``, the same inputs with a cue that may tell the model that it is (not) watched; costs a
             second forward pass per item.
         witness: A score of capability, by which a lost objective is told from a lost capability.
@@ -114,7 +114,7 @@ class MesaMonitor(Callback):
         forward: Forward | None = None,
         inputs: Inputs | None = None,
         outputs: Callable[[Any, Any], Any] | str | None = None,
-        groups: Sequence[str | int] | str | int | None = None,
+        groups: Groups | None = None,
         cue: Callable[[Any], Any] | str | None = None,
         witness: Objective | ScoreFn | str | None = None,
         probes: Sequence[Probe] = (),
@@ -137,16 +137,15 @@ class MesaMonitor(Callback):
             check_apart(self.reference, self.shifted)
         for argument, value in {"every_n_steps": every_n_steps, "limit_batches": limit_batches}.items():
             if value is not None and (not isinstance(value, int) or value < 1):
-                raise ConfigurationError(f"{argument} must be a whole number of at least 1, not {value!r}.")
+                raise ConfigurationError(f"{argument} must be a whole number of at least 1, not {shown(value)}.")
         for argument, chosen, known in (("on_error", on_error, ON_ERROR), ("weights", weights, WEIGHTS)):
             if chosen not in known:
-                raise ConfigurationError(f"{argument} must be {' or '.join(map(repr, known))}, not {chosen!r}.")
-        group_keys = () if groups is None else (groups,) if isinstance(groups, (str, int)) else tuple(groups)
+                raise ConfigurationError(f"{argument} must be {' or '.join(map(repr, known))}, not {shown(chosen)}.")
         self.reading = Reading(
             forward_of(forward),
             inputs,
             function_of(outputs, "outputs"),
-            group_keys,
+            {} if groups is None else named_keys(groups, "groups"),
             cue=function_of(cue, "cue"),
         )
         self.probes = tuple(probes)

@@ -17,7 +17,7 @@ from lightning_mesa.callbacks.timetable import Timetable, position
 from lightning_mesa.callbacks.watch import Watch
 from lightning_mesa.checks import Look
 from lightning_mesa.data.data_regimes import Reloads, goes_on_from_best
-from lightning_mesa.errors import ConfigurationError, MesaWarning
+from lightning_mesa.errors import ConfigurationError, MesaWarning, said
 from lightning_mesa.judge.alarm import Judgement
 from lightning_mesa.objectives.logged import Logged
 from lightning_mesa.observe.context import LookContext, Reading
@@ -173,7 +173,7 @@ class Run:
                 raise
             self.disabled = True
             self._close()
-            self._off = f"off from step {trainer.global_step} on, training goes on: {type(error).__name__}: {error}"
+            self._off = f"off from step {trainer.global_step} on, training goes on: {said(error)}"
             warnings.warn(
                 f"MesaMonitor {self.name!r} is {self._off} (on_error='raise' shows where)", MesaWarning, stacklevel=2
             )

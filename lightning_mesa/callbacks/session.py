@@ -16,10 +16,11 @@ from lightning_mesa.checks import CHECKS, Check, Look
 from lightning_mesa.checks.look import Plan
 from lightning_mesa.data.distribution import Distribution, Source, expanded, opened
 from lightning_mesa.data.distributions import named_distributions
-from lightning_mesa.errors import ConfigurationError, MesaWarning
+from lightning_mesa.errors import ConfigurationError, MesaWarning, shown
 from lightning_mesa.observe.context import LookContext
 from lightning_mesa.observe.generators import generators
 from lightning_mesa.observe.isolation import no_trace, random_streams
+from lightning_mesa.observe.labels import check_groups
 from lightning_mesa.observe.loaders import dataset_of
 from lightning_mesa.observe.processes import gather, gather_shares, together
 from lightning_mesa.observe.traces import Traces
@@ -119,15 +120,17 @@ class Session(Watch):
         """The checks, with everything that all processes have seen."""
         own = [check.begun(self.hypotheses) for check in self.checks]
         seen = dict.fromkeys(self.distributions, 0)
+        groups = {where: set[str]() for where in self.distributions}
         with self._alone_together():
             for behavior in self._behaviors(self.sources):
                 seen[behavior.distribution] += behavior.n
+                groups[behavior.distribution] |= behavior.groups.keys()
                 self._choices = max([self._choices, *(mask.shape[1] for mask in behavior.prescribed.values())])
                 for check in own:
                     check.saw(behavior)
                 if self.roles[behavior.distribution] == "shifted":
                     self.probing.update(behavior)
-        self._check_seen(seen)
+        self._check_seen(seen, groups)
         self.probing.share()
         if self.trainer.world_size == 1:
             return own
@@ -166,12 +169,13 @@ class Session(Watch):
 
     def rehearse(self) -> None:
         """Read one batch of each source, so that what cannot be read is refused before a resumed training."""
-        seen = dict.fromkeys(self.distributions, 0)
+        # Of those that leave items out, one batch may hold none.
+        seen = {name: int(one.where is not None or bool(self._ignoring)) for name, one in self.distributions.items()}
         with self._alone_together():
             for source in self.sources:
                 for behavior in self._behaviors([source], limit=self.trainer.world_size):
                     seen |= dict.fromkeys(source.parts, behavior.n + seen[behavior.distribution])
-        self._check_seen(seen)
+        self._check_seen(seen, {})
 
     def _behaviors(self, sources: Iterable[Source], limit: int | None = None) -> Iterator[Behavior]:
         """The behavior on some sources, of this many batches at most."""
@@ -181,6 +185,8 @@ class Session(Watch):
             if "shifted" in map(self.roles.get, source.parts):
                 of_source = replace(of_source, untrained=self.untrained, reader=self.probing.reader())
             for behavior in source.behaviors(of_source):
+                if not behavior.n:  # all left out, and nothing of them is known
+                    continue
                 is_shifted = self.roles[behavior.distribution] == "shifted"
                 yield behavior if is_shifted else replace(behavior, features=None)
 
@@ -261,16 +267,24 @@ class Session(Watch):
                 category=MesaWarning,
             )
 
-    def _check_seen(self, seen: Mapping[str, int]) -> None:
-        everybodys = gather(self.trainer, seen)
+    @property
+    def _ignoring(self) -> list[str]:
+        """Names of the objectives that leave out items without a label."""
+        return [o.name for o in self.hypotheses.scored if getattr(o, "ignore_index", None) is not None]
+
+    def _check_seen(self, seen: Mapping[str, int], groups: Mapping[str, set[str]]) -> None:
+        everybodys = gather(self.trainer, (seen, groups))
         for where, distribution in self.distributions.items():
-            if not sum(of_one[where] for of_one in everybodys):
-                rest = "" if distribution.where is None else f" where {distribution.where!r} holds"
+            if not sum(of_one[where] for of_one, _ in everybodys):
+                rest = "" if distribution.where is None else f" where {shown(distribution.where)} holds"
+                rest += f" with a label of {' and '.join(map(repr, self._ignoring))}" if self._ignoring else ""
                 read = next(
                     (how for source in self.sources if where in source.parts and (how := source.in_words())), ""
                 )
                 read = f" ({read})" if read else ""
                 raise ConfigurationError(f"distribution {where!r} is empty: there is no item{rest} to look at{read}.")
+            labels = set[str]().union(*(of_one.get(where, ()) for _, of_one in everybodys))
+            check_groups(self.context.reading.groups, labels, where)
 
 
 def _offered(trainer: Any, pl_module: Any) -> dict[str, Distribution]:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 
 from lightning_mesa.checks.look import Look
 from lightning_mesa.checks.states import Key, State
-from lightning_mesa.errors import ConfigurationError
+from lightning_mesa.errors import ConfigurationError, shown
 from lightning_mesa.objectives.hypotheses import Hypotheses
 from lightning_mesa.objectives.objective import check_name
 from lightning_mesa.records import Behavior, Finding, Severity
@@ -210,7 +210,9 @@ def check_own(checks: tuple[object, ...], built_in: tuple[Check, ...]) -> tuple[
     own: list[Check] = []
     for i, check in enumerate(checks):
         if not isinstance(check, Check):
-            raise ConfigurationError(f"checks[{i}] is {check!r}, and no Check: pass objects, like checks=[MyCheck()].")
+            raise ConfigurationError(
+                f"checks[{i}] is {shown(check)}, and no Check: pass objects, like checks=[MyCheck()]."
+            )
         check_name(check.name, "check name")
         if check.name in [other.name for other in (*built_in, *own)]:
             raise ConfigurationError(f"checks[{i}]: there is another check named {check.name!r}.")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 from lightning_mesa.attach.importing import imported, is_path
-from lightning_mesa.errors import ConfigurationError
+from lightning_mesa.errors import ConfigurationError, shown
 from lightning_mesa.observe.context import LookContext
 from lightning_mesa.observe.parts import Where
 from lightning_mesa.records import Behavior
@@ -160,7 +160,7 @@ def checked_regime(data_regime: str) -> str:
         ConfigurationError: If there is no such regime.
     """
     if data_regime not in DATA_REGIMES:
-        raise ConfigurationError(f"data_regime must be one of {', '.join(DATA_REGIMES)}, not {data_regime!r}.")
+        raise ConfigurationError(f"data_regime must be one of {', '.join(DATA_REGIMES)}, not {shown(data_regime)}.")
     return data_regime
 
 

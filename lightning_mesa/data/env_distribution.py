@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from lightning_mesa.callbacks.compat import find
 from lightning_mesa.data.distribution import Distribution, checked_regime, imported_early, is_found_late, name_of
 from lightning_mesa.data.env_source import EnvSource
-from lightning_mesa.errors import ConfigurationError
+from lightning_mesa.errors import ConfigurationError, shown
 from lightning_mesa.objectives.episodes import EpisodeObjective
 from lightning_mesa.objectives.objective import function_of
 from lightning_mesa.observe.context import LookContext, Reading
@@ -88,11 +88,11 @@ class EnvDistribution(Distribution):
         for argument, number in counts.items():
             least = 0 if argument == "decisions" else 1
             if not isinstance(number, int) or number < least:
-                raise ConfigurationError(f"{argument} must be a whole number of at least {least}, not {number!r}.")
+                raise ConfigurationError(f"{argument} must be a whole number of at least {least}, not {shown(number)}.")
         if not 0 < discount <= 1:
-            raise ConfigurationError(f"discount must lie in (0, 1], not {discount!r}.")
+            raise ConfigurationError(f"discount must lie in (0, 1], not {shown(discount)}.")
         if not timeout > 0:
-            raise ConfigurationError(f"timeout must be a positive number of seconds, not {timeout!r}.")
+            raise ConfigurationError(f"timeout must be a positive number of seconds, not {shown(timeout)}.")
         self.env = imported_early(env, "environment")
         self.policy: Policy | None = function_of(policy, "policy")
         self.episodes = episodes
@@ -161,8 +161,8 @@ class EnvDistribution(Distribution):
             return make
         if isinstance(make, gymnasium.Env) or not callable(make):
             raise ConfigurationError(
-                f"{self.env!r} is no environment of the monitor's own: pass a function without arguments that returns "
-                "one, its import path, the id of a registered environment, or a vector environment."
+                f"{shown(self.env)} is no environment of the monitor's own: pass a function without arguments that "
+                "returns one, its import path, the id of a registered environment, or a vector environment."
             )
         envs = [make()]
         if isinstance(envs[0], vector.VectorEnv):
@@ -170,7 +170,7 @@ class EnvDistribution(Distribution):
         envs += [make() for _ in range(self.num_envs - 1)]
         if not all(isinstance(env, gymnasium.Env) for env in envs) or len({id(env) for env in envs}) < len(envs):
             raise ConfigurationError(
-                f"{self.env!r} gives {type(envs[0]).__name__}: it must give an environment of Gymnasium, and "
+                f"{shown(self.env)} gives {type(envs[0]).__name__}: it must give an environment of Gymnasium, and "
                 "another one each time."
             )
         return vector.SyncVectorEnv(

@@ -127,13 +127,15 @@ class ItemSource(Source):
                 world_size=shares,
             )
 
-    def _in_chunks(self, batches: Iterator[Pending], hypotheses: Hypotheses) -> Iterator[Behavior]:
+    def _in_chunks(self, batches: Iterator[Pending | None], hypotheses: Hypotheses) -> Iterator[Behavior]:
         """Join small batches: a measure's work is per call more than per item, and the device is waited for once."""
         chunk: list[Pending] = []
         read, size = 0, 0
         for batch in batches:
-            read += max(1, batch.behavior.n)
+            read += 1 if batch is None else max(1, batch.behavior.n)
             self._check_end(read)
+            if batch is None:
+                continue
             size += batch.nbytes
             if size >= CHUNK:
                 yield from self._settled([*chunk, batch], hypotheses)

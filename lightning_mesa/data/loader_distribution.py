@@ -13,9 +13,9 @@ from lightning_mesa.attach.importing import is_path
 from lightning_mesa.callbacks.compat import called, find, loaders_in
 from lightning_mesa.data.distribution import Distribution, checked_regime, imported_early, name_of
 from lightning_mesa.data.items import ItemSource, batches_in
-from lightning_mesa.errors import ConfigurationError
+from lightning_mesa.errors import ConfigurationError, shown
 from lightning_mesa.objectives.episodes import EpisodeObjective
-from lightning_mesa.objectives.objective import function_of
+from lightning_mesa.objectives.objective import Target, function_of, key_of
 from lightning_mesa.observe.arguments import forward_of
 from lightning_mesa.observe.context import Forward, Inputs, LookContext
 from lightning_mesa.observe.generators import generators
@@ -57,11 +57,12 @@ class LoaderDistribution(Distribution):
             loaders (``reload_dataloaders_every_n_epochs``).
         forward: What is called, where it differs from the monitor's; a function, or a path as there.
         inputs: The model's input in the batch, where it differs from the monitor's; written as there.
-        ids: Key or index of ``[n]`` integer ids in the batch. Where the reference and a shifted distribution
-            both have ids and hold the same ones, the gap is measured on pairs, with narrower limits.
+        ids: Key or index of ``[n]`` integer or string ids in the batch, or a function ``batch -> [n]``, also written
+            ``"package.module:name"``. Where the reference and a shifted distribution both have ids and hold the same
+            ones, the gap is measured on pairs, with narrower limits.
         where: Which of the items: a mapping from keys of the batch to labels that they must have; ``"conflict"``, those
             on which base and a proxy prescribe different choices; or a function ``batch -> [n]`` bool. Distributions of
-            the same source share one forward pass per item.
+            the same source share one forward pass per item. What is left out is not scored.
         batch_size: Batch size for a dataset; a DataLoader has its own.
         data_regime: ``"reused"``: the same held-out items at every look. ``"fresh"``: new items at every look, drawn
             from random streams that advance. ``"adaptive"``: values measured on them may change the training, or chose
@@ -79,18 +80,18 @@ class LoaderDistribution(Distribution):
         *,
         forward: Forward | None = None,
         inputs: Inputs | None = None,
-        ids: str | int | None = None,
+        ids: Target | None = None,
         where: Where | None = None,
         batch_size: int = 256,
         data_regime: str = "auto",
     ) -> None:
         if not isinstance(batch_size, int) or batch_size < 1:
-            raise ConfigurationError(f"batch_size must be a whole number of at least 1, not {_short(batch_size)}.")
+            raise ConfigurationError(f"batch_size must be a whole number of at least 1, not {shown(batch_size)}.")
         self.source: ItemsSpec = imported_early(source, "distribution")
         self._found: object = None  # once it has been looked up
         self.forward = forward_of(forward)
         self.inputs = inputs
-        self.ids = ids
+        self.ids = None if ids is None else key_of(ids, "ids")
         self.where = _checked_where(where)
         self.batch_size = batch_size
         self.data_regime = checked_regime(data_regime)
@@ -239,10 +240,5 @@ def _checked_where(where: Where | None) -> Where | None:
         return dict(where)
     raise ConfigurationError(
         f"where must be {CONFLICT!r}, a mapping from keys of the batch to labels, or a function batch -> [n] bool, not "
-        f"{_short(where)}."
+        f"{shown(where)}."
     )
-
-
-def _short(value: object) -> str:
-    """A value for a message, or its type where it may be long."""
-    return repr(value) if isinstance(value, (int, float, str)) or value is None else type(value).__name__

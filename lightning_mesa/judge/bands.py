@@ -12,7 +12,7 @@ import torch
 from scipy.optimize import brentq
 from torch import Tensor
 
-from lightning_mesa.errors import ConfigurationError
+from lightning_mesa.errors import ConfigurationError, shown
 from lightning_mesa.judge.sequential import checked_scores, spending_weight
 from lightning_mesa.stats.intervals import Estimate
 
@@ -111,7 +111,7 @@ class RunningBand:
 
     def __init__(self, alpha: float = 0.05) -> None:
         if not 0 < alpha < 1:
-            raise ConfigurationError(f"RunningBand: alpha must lie between 0 and 1, not {alpha}.")
+            raise ConfigurationError(f"RunningBand: alpha must lie between 0 and 1, not {shown(alpha)}.")
         self.alpha = alpha
         self.n = 0
         self._growth = torch.zeros(2, len(_GAMMAS), dtype=torch.float64)

@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from lightning_mesa.errors import ConfigurationError
+from lightning_mesa.errors import ConfigurationError, shown
 from lightning_mesa.stats.intervals import Mean, tally
 
 
@@ -66,12 +66,12 @@ class SequentialTest(ABC):
         name = type(self).__name__
         if null_mean is not None and not 0 < null_mean < 1:
             raise ConfigurationError(
-                f"{name}: null_mean must lie between 0 and 1, not {null_mean}; rescale the scores."
+                f"{name}: null_mean must lie between 0 and 1, not {shown(null_mean)}; rescale the scores."
             )
         if not 0 < alpha < 1:
-            raise ConfigurationError(f"{name}: alpha must lie between 0 and 1, not {alpha}.")
+            raise ConfigurationError(f"{name}: alpha must lie between 0 and 1, not {shown(alpha)}.")
         if looks is not None and looks < 1:
-            raise ConfigurationError(f"{name}: looks must be at least 1, not {looks}; None if it is not known.")
+            raise ConfigurationError(f"{name}: looks must be at least 1, not {shown(looks)}; None if it is not known.")
         self.null_mean = null_mean
         self.alpha = alpha
         self.looks = looks
@@ -220,7 +220,9 @@ class SpendingTest(SequentialTest):
             passed: How many looks have been due since the last one taken, this one included.
         """
         if not 0 <= p_value <= 1:
-            raise ConfigurationError(f"a p-value lies in [0, 1], not {p_value}; use 1 where nothing was measured.")
+            raise ConfigurationError(
+                f"a p-value lies in [0, 1], not {shown(p_value)}; use 1 where nothing was measured."
+            )
         self.look += passed
         return spend(p_value, self.alpha, self.look, self.looks, passed)
 

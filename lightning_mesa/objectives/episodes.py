@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_mesa.attach.importing import imported, is_path
-from lightning_mesa.errors import ConfigurationError
+from lightning_mesa.errors import ConfigurationError, shown
 from lightning_mesa.objectives.objective import Objective, within_bounds
 
 
@@ -103,7 +103,7 @@ class EpisodeReturn(EpisodeObjective):
         self.info_keys = (self.reward,) if isinstance(self.reward, str) else ()
         self._describe(self.reward or "return", name, bounds, ceiling, chance)
         if not 0 < discount <= 1:
-            raise ConfigurationError(f"objective {self.name!r}: discount must lie in (0, 1], not {discount}.")
+            raise ConfigurationError(f"objective {self.name!r}: discount must lie in (0, 1], not {shown(discount)}.")
         self.discount = discount
         self.ceiling_given = ceiling is not None
 

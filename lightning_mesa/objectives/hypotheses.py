@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from lightning_mesa.attach.importing import imported, is_path
-from lightning_mesa.errors import ConfigurationError
+from lightning_mesa.errors import ConfigurationError, shown
 from lightning_mesa.objectives.objective import Objective, ScoreFn, check_name
 from lightning_mesa.objectives.scores import ScoreFunction
 
@@ -72,6 +72,6 @@ def as_objective(objective: Objective | ScoreFn | str) -> Objective:
     if callable(objective) and not isinstance(objective, type):
         return ScoreFunction(objective)
     raise ConfigurationError(
-        f"{objective!r} is no objective: pass Matches('key'), NegativeLoss(fn, bounds), ScoreFunction(fn), or a "
+        f"{shown(objective)} is no objective: pass Matches('key'), NegativeLoss(fn, bounds), ScoreFunction(fn), or a "
         "function (batch, outputs) -> one score in [0, 1] per item."
     )

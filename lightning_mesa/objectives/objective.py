@@ -5,18 +5,19 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from lightning_mesa.attach.importing import imported
-from lightning_mesa.errors import ConfigurationError
+from lightning_mesa.errors import ConfigurationError, said, shown
 from lightning_mesa.stats.many import some
 
 # Functions return Any, as the help of a command line would list every subclass of Tensor.
-Target = str | int | Callable[[Any], Any]
-ScoreFn = Callable[[Any, Tensor], Any]
+Target: TypeAlias = str | int | Callable[[Any], Any]
+ScoreFn: TypeAlias = Callable[[Any, Tensor], Any]
 
 _NAME = re.compile(r"[\w.-]+")
 
@@ -34,7 +35,7 @@ def check_name(name: str, what: str, *, reserved: Iterable[str] = ()) -> str:
     """
     if not isinstance(name, str) or not _NAME.fullmatch(name) or not name.strip("."):
         raise ConfigurationError(
-            f"{what} {name!r} cannot be part of a metric name: use letters, digits, '_', '.' and '-' only."
+            f"{what} {shown(name)} cannot be part of a metric name: use letters, digits, '_', '.' and '-' only."
         )
     if name in set(reserved):
         raise ConfigurationError(f"{what} {name!r} is reserved for a metric of its own: choose another name.")
@@ -50,20 +51,73 @@ def function_of(function: Any, what: str) -> Any:
     if isinstance(function, str):
         function = imported(function, what)
     if function is not None and not callable(function):
-        raise ConfigurationError(f"{what} must be a function, or the import path of one, not {function!r}.")
+        raise ConfigurationError(f"{what} must be a function, or the import path of one, not {shown(function)}.")
     return function
 
 
-def pick(batch: Any, key: str | int, what: str) -> Any:
-    """Take one entry out of a batch: a key of a mapping or an index of a sequence.
+def key_of(key: Any, what: str) -> Target:
+    """What :func:`pick` takes, with a function imported where it is given as ``"package.module:name"``.
+
+    Raises:
+        ConfigurationError: If it is something else.
+    """
+    if isinstance(key, str) and ":" in key:
+        key = imported(key, what)
+    if isinstance(key, (str, int)) or callable(key):
+        found: Target = key
+        return found
+    raise ConfigurationError(
+        f"{what} must be a key or index of the batch, a function batch -> [n], or its import path "
+        f"'package.module:name', not {shown(key)}."
+    )
+
+
+def named_keys(keys: Any, what: str) -> dict[str, Target]:
+    """Name -> key, of one key, a list of them, or a mapping from names; a function is called after its own name.
+
+    Raises:
+        ConfigurationError: If one is no key, or two have one name.
+    """
+    if isinstance(keys, Mapping):
+        return {str(name): key_of(key, f"{what}[{shown(name)}]") for name, key in keys.items()}
+    alone = isinstance(keys, str) or not isinstance(keys, Iterable)
+    named: dict[str, Target] = {}
+    for i, key in enumerate([keys] if alone else keys):
+        found = key_of(key, what if alone else f"{what}[{i}]")
+        name = getattr(found, "__name__", type(found).__name__) if callable(found) else str(found)
+        name = f"lambda_{i}" if name == "<lambda>" else name
+        if name in named:
+            raise ConfigurationError(f"{what}: two are named {name!r}; give names, {what}={{'name': key, ...}}.")
+        named[name] = found
+    return named
+
+
+def asked(function: Callable[..., Any], what: str, *given: Any) -> Any:
+    """What a function of the user's says.
+
+    Raises:
+        ConfigurationError: If it fails.
+    """
+    try:
+        return function(*given)
+    except ConfigurationError:
+        raise
+    except Exception as error:
+        raise ConfigurationError(f"{what} failed with {said(error)}.") from error
+
+
+def pick(batch: Any, key: Target, what: str) -> Any:
+    """Take one entry out of a batch: a key of a mapping, an index of a sequence, or what a function makes of it.
 
     Raises:
         ConfigurationError: If the batch has no such entry; the message lists what it has.
     """
+    if callable(key):
+        return asked(key, what, batch)
     if isinstance(batch, Mapping):
         if key in batch:
             return batch[key]
-        raise ConfigurationError(f"{what}: the batch has no key {key!r}; its keys are {sorted(map(str, batch))}.")
+        raise ConfigurationError(f"{what}: the batch has no key {key!r}; its keys are {shown([*batch])}.")
     if isinstance(batch, Sequence) and isinstance(key, int):
         if -len(batch) <= key < len(batch):
             return batch[key]
@@ -74,6 +128,41 @@ def pick(batch: Any, key: str | int, what: str) -> Any:
         f"{what}: cannot take {key!r} out of a batch of type {type(batch).__name__}; name a key of a mapping, "
         "an index of a tuple, or pass a callable that takes the batch."
     )
+
+
+def tensor_of(value: Any) -> Any:
+    """An array of numbers, of NumPy or alike, as a tensor; anything else as it is."""
+    if isinstance(value, (Tensor, type)) or not hasattr(value, "__array__"):
+        return value
+    array = np.asarray(value)
+    if array.dtype.kind not in "biuf":
+        return array
+    return torch.from_numpy(np.array(array, dtype=np.int64 if array.dtype.kind == "u" else None))
+
+
+def labels_of(batch: Any, key: Target, what: str) -> Tensor | list[str]:
+    """The labels under a key: a tensor, or a list of strings.
+
+    Raises:
+        ConfigurationError: If there are none.
+    """
+    labels = tensor_of(pick(batch, key, what))
+    listed = isinstance(labels, Sequence) or (isinstance(labels, np.ndarray) and labels.ndim == 1)
+    if listed and len(labels) and not isinstance(labels, str) and all(isinstance(label, str) for label in labels):
+        return [str(label) for label in labels]
+    try:
+        return torch.as_tensor(labels)
+    except (TypeError, ValueError, RuntimeError):
+        raise ConfigurationError(
+            f"{what}: {shown(labels)} holds no labels; they must be a tensor, an array or a list, one number or one "
+            "string for each item."
+        ) from None
+
+
+def with_label(labels: Tensor | list[str], label: Any) -> Tensor:
+    """``[n]`` bool: which labels are this one, on the labels' device; strings are compared as they are."""
+    same = labels == label
+    return same if isinstance(same, Tensor) else torch.tensor([one == label for one in labels], dtype=torch.bool)
 
 
 @dataclass(frozen=True)
@@ -113,7 +202,7 @@ class Objective(ABC):
         Args:
             batch: The batch, on the model's device.
             outputs: ``[n, A]`` one number per choice, the largest is chosen; or ``[n, ...]`` where the
-                objective is not about discrete choices.
+                objective is not about discrete choices, or where the model gives class ids, as integers or bool.
 
         Returns:
             ``[n]`` scores within ``bounds``; a bool tensor says that scores are 0 or 1.
@@ -134,6 +223,19 @@ class Objective(ABC):
     def demands(self, batch: Any, num_choices: int) -> Sequence[Demand]:
         """What must hold of the batch for :meth:`prescribes`; arguments as there."""
         return ()
+
+    def ignores(self, batch: Any) -> Tensor | None:
+        """Which items have no label, so that no model can be right or wrong on them; asked before they are scored.
+
+        They are left out of the distribution, for all objectives: those are compared on the same items.
+
+        Args:
+            batch: The batch, on the model's device.
+
+        Returns:
+            ``[n]`` bool, or None for no item.
+        """
+        return None
 
     def scaled(self, score: Any) -> Any:
         """A score, or a tensor of scores, on [0, 1] by the objective's bounds."""
@@ -162,7 +264,7 @@ class Objective(ABC):
         """
         self.name = check_name(_default_name(source) if name is None else name, "objective name")
         if len(bounds) != 2:
-            raise ConfigurationError(f"objective {self.name!r}: bounds must be two numbers, not {bounds!r}.")
+            raise ConfigurationError(f"objective {self.name!r}: bounds must be two numbers, not {shown(bounds)}.")
         low, high = self.bounds = float(bounds[0]), float(bounds[1])
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
             raise ConfigurationError(

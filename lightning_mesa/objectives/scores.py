@@ -4,20 +4,21 @@ from typing import Any
 
 from torch import Tensor
 
-from lightning_mesa.objectives.objective import Objective, ScoreFn, function_of
+from lightning_mesa.objectives.objective import Objective, ScoreFn, function_of, tensor_of
 
 
 class ScoreFunction(Objective):
     """An objective given by any function that scores each item.
 
     Args:
-        fn: A function or its import path: ``(batch, outputs) -> [n]`` scores, one per item; bool where they are 0 or 1.
+        fn: A function or its import path: ``(batch, outputs) -> [n]`` scores, one per item, as a tensor or an array;
+            bool where they are 0 or 1.
         bounds: Smallest and largest possible score.
         name: Part of the metric names; defaults to the function's name.
         ceiling: Score of an oracle; defaults to the upper bound.
         chance: Score of the best output that does not look at the input. Default: the score of the uniform
-            output (all zeros), measured; where classes are unbalanced or outputs continuous that is too low,
-            and competence too high, so give it.
+            output (all zeros), measured; where classes are unbalanced, or outputs continuous or class ids, that is too
+            low, and competence too high, so give it.
 
     Raises:
         ConfigurationError: If name, bounds, ceiling or chance do not fit.
@@ -37,7 +38,7 @@ class ScoreFunction(Objective):
 
     def score(self, batch: Any, outputs: Tensor) -> Tensor:
         """``[n]`` scores from the user's function."""
-        scores: Tensor = self.fn(batch, outputs)
+        scores: Tensor = tensor_of(self.fn(batch, outputs))
         return scores
 
 
@@ -70,5 +71,5 @@ class NegativeLoss(Objective):
 
     def score(self, batch: Any, outputs: Tensor) -> Tensor:
         """``[n]`` minus the losses, clipped to the bounds; NaN stays NaN."""
-        losses: Tensor = self.fn(batch, outputs)
-        return -losses.clamp(-self.bounds[1], -self.bounds[0])
+        losses: Tensor = tensor_of(self.fn(batch, outputs))
+        return -losses.clamp(-self.bounds[1], -self.bounds[0]) if isinstance(losses, Tensor) else losses

@@ -7,15 +7,13 @@ from typing import Any, get_origin
 
 from torch import Tensor, nn
 
-from lightning_mesa.errors import ConfigurationError
+from lightning_mesa.errors import ConfigurationError, said
 from lightning_mesa.objectives.objective import function_of, pick
 from lightning_mesa.observe.context import WHOLE_BATCH, Forward, Inputs
 
 _BATCHES = ("batch", "data", "graph", "sample")
 _ANSWERS = ("label", "labels", "target", "targets")
 """Optional arguments from which a model computes a loss: a look needs none."""
-_SHOWN = 200
-"""Characters of another package's error that a message repeats."""
 _AS_PATH = "a string without a colon names a submodule or method of the LightningModule, like 'net' or 'model.encoder'"
 
 
@@ -110,7 +108,7 @@ def refusal(
     given = ", ".join([*map(shape, arguments), *(f"{key}={shape(value)}" for key, value in keywords.items())])
     by_keyword = " (a list of keys is passed by keyword)" if keywords else ""
     return ConfigurationError(
-        f"{name}({given}) failed with {in_short(error)}. If the model is called in another way, pass inputs= or "
+        f"{name}({given}) failed with {said(error)}. If the model is called in another way, pass inputs= or "
         f"forward={by_keyword}.{advice}"
     )
 
@@ -178,12 +176,6 @@ def _is_for(parameter: Parameter, batch: Any) -> bool:
 
 def _listed(given: Inputs | None) -> Sequence[str]:
     return [] if given is None or isinstance(given, (str, int)) else given
-
-
-def in_short(error: Exception) -> str:
-    """An error in one line, cut where it would print a tensor or grow long."""
-    text = " ".join(str(error).split()).partition("tensor(")[0]
-    return f"{type(error).__name__}: {text if len(text) <= _SHOWN else f'{text[:_SHOWN]}...'}".rstrip(": .")
 
 
 def shape(value: Any) -> str:

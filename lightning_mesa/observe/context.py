@@ -1,16 +1,19 @@
 """What one look needs to know: handed whole to everything that observes, in place of eight arguments."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from lightning_mesa.objectives.hypotheses import Hypotheses
+from lightning_mesa.objectives.objective import Target
 from lightning_mesa.observe.processes import share
 from lightning_mesa.observe.reader import Reader
 from lightning_mesa.observe.subject import Subject
 
 Outputs: TypeAlias = Callable[[Any, Any], Any]
 Inputs: TypeAlias = str | int | Sequence[str]
+# A function last: a command line would take a list for one, and could not write it down.
+Groups: TypeAlias = str | int | Sequence[Target] | Mapping[str, Target] | Callable[[Any], Any]
 Forward: TypeAlias = Callable[[Any, Any], Any] | str
 
 WHOLE_BATCH = "*"
@@ -27,16 +30,16 @@ class Reading:
         inputs: Index, key, or keys passed by keyword; ``"*"`` takes the whole batch; None takes a tensor batch whole
             and the first element of a tuple.
         outputs: ``(outputs, batch) -> [n, A]``; None takes a tensor, ``["logits"]`` or ``.logits``.
-        groups: Keys of group labels in the batch.
-        ids: Key or index of item ids in the batch.
+        groups: Name -> key of group labels in the batch, or a function ``batch -> [n]`` labels.
+        ids: Key or index of item ids in the batch, or a function ``batch -> [n]`` ids.
         cue: ``batch -> batch``, the same inputs with a cue; costs a second forward pass.
     """
 
     forward: Forward | None = None
     inputs: Inputs | None = None
     outputs: Outputs | None = None
-    groups: Sequence[str | int] = ()
-    ids: str | int | None = None
+    groups: Mapping[str, Target] = field(default_factory=dict)
+    ids: Target | None = None
     cue: Callable[[Any], Any] | None = None
 
 

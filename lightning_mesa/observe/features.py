@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from lightning_mesa.errors import said
 from lightning_mesa.observe.activations import inside_compiled, reading_inputs
 from lightning_mesa.observe.subject import NotWholeError, Subject
 from lightning_mesa.records import Features
@@ -38,7 +39,7 @@ def compared(
     except NotWholeError as error:
         return str(error)
     except Exception as error:  # whatever a copied model may raise: it is no reason to end the look
-        return f"the model's untrained copy failed with {type(error).__name__}: {error}"
+        return f"the model's untrained copy failed with {said(error)}"
     other = _of_last_layer(read_by_copy, outputs)
     if other is None:
         return "the model's untrained copy takes another path"

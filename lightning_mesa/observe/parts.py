@@ -1,52 +1,92 @@
 """Behavior on part of the items, and on several batches together."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
-from lightning_mesa.errors import ConfigurationError
+from lightning_mesa.errors import ConfigurationError, shown
 from lightning_mesa.objectives.hypotheses import Hypotheses
-from lightning_mesa.objectives.objective import conflicting, pick
+from lightning_mesa.objectives.objective import asked, conflicting, labels_of, tensor_of, with_label
+from lightning_mesa.observe.labels import one_per_item
 from lightning_mesa.records import Behavior, Features
 
 Where: TypeAlias = str | Mapping[str, Any] | Callable[[Any], Any]
 CONFLICT = "conflict"
 
 
-def chosen(where: Where, batch: Any, behavior: Behavior, hypotheses: Hypotheses) -> Tensor:
-    """``[n]`` bool: the items that a predicate chooses.
+def asked_of(where: Where | None, batch: Any, n: int) -> Tensor | None:
+    """``[n]`` bool: the items that a predicate on the batch chooses; None for all, and where behavior must be known.
 
     Args:
         where: ``"conflict"``, a mapping from keys of the batch to labels, or a function ``batch -> [n]``.
         batch: The batch, as the model takes it.
-        behavior: What the model did on it.
-        hypotheses: The listed objectives.
+        n: Number of items in it.
 
     Raises:
-        ConfigurationError: If the predicate gives no bool per item, or cannot be asked of these objectives.
+        ConfigurationError: If the predicate gives no bool per item.
     """
+    if where is None or isinstance(where, str):
+        return None
     if isinstance(where, Mapping):
-        return torch.stack([_labelled(batch, key, label, behavior.n) for key, label in where.items()]).all(0)
-    if where == CONFLICT:
-        by_base = behavior.prescribed.get(hypotheses.base.name)
-        by_proxies = [p for proxy in hypotheses.proxies if (p := behavior.prescribed.get(proxy.name)) is not None]
-        if by_base is None or not by_proxies:
-            raise ConfigurationError(
-                "where='conflict' chooses the items on which base and a proxy prescribe different choices, so both "
-                "must prescribe some, as Matches does."
-            )
-        return torch.stack([conflicting(by_base, by_proxy) for by_proxy in by_proxies]).any(0)
-    assert callable(where)
-    mask = where(batch)
-    mask = mask if isinstance(mask, Tensor) else torch.as_tensor(mask)
-    if mask.dtype != torch.bool or list(mask.shape) != [behavior.n]:
+        return torch.stack([_labelled(batch, key, label, n) for key, label in where.items()]).all(0).cpu()
+    given = tensor_of(asked(where, "where", batch))
+    try:
+        mask = torch.as_tensor(given)
+    except (TypeError, ValueError, RuntimeError):
+        raise ConfigurationError(f"where must give [{n}] bool, one for each item, not {shown(given)}.") from None
+    if mask.dtype != torch.bool or list(mask.shape) != [n]:
         raise ConfigurationError(
-            f"where must give [{behavior.n}] bool, one for each item, not {list(mask.shape)} of type {mask.dtype}."
+            f"where must give [{n}] bool, one for each item, not {list(mask.shape)} of type {mask.dtype}."
         )
-    return mask.detach()
+    return mask.detach().cpu()
+
+
+def in_conflict(behavior: Behavior, hypotheses: Hypotheses) -> Tensor:
+    """``[n]`` bool: the items on which base and a proxy prescribe different choices.
+
+    Raises:
+        ConfigurationError: If they do not prescribe choices.
+    """
+    by_base = behavior.prescribed.get(hypotheses.base.name)
+    by_proxies = [p for proxy in hypotheses.proxies if (p := behavior.prescribed.get(proxy.name)) is not None]
+    if by_base is None or not by_proxies:
+        raise ConfigurationError(
+            "where='conflict' chooses the items on which base and a proxy prescribe different choices, so both "
+            "must prescribe some, as Matches does."
+        )
+    return torch.stack([conflicting(by_base, by_proxy) for by_proxy in by_proxies]).any(0)
+
+
+def to_score(wheres: Iterable[Tensor | None], batch: Any, hypotheses: Hypotheses, n: int) -> Tensor | None:
+    """``[n]`` bool: the items to score, in some part and ignored by no objective; None for all.
+
+    Args:
+        wheres: Of each part the items that a predicate chooses, None for all.
+        batch: The batch.
+        hypotheses: The listed objectives.
+        n: Number of items in the batch.
+
+    Raises:
+        ConfigurationError: If an objective does not say of each item whether it ignores it.
+    """
+    chosen = [*wheres]
+    some = [mask for mask in chosen if mask is not None]
+    known = [torch.stack(some).any(0)] if some and len(some) == len(chosen) else []
+    for objective in hypotheses.scored:
+        if (ignored := objective.ignores(batch)) is None:
+            continue
+        if ignored.dtype != torch.bool or list(ignored.shape) != [n]:
+            raise ConfigurationError(
+                f"objective {objective.name!r} has labels for {list(ignored.shape)} items where the outputs have {n} "
+                "rows; the outputs must be [n, A], one row per item. Pass outputs=, a function (outputs, batch) -> "
+                "[n, A]."
+            )
+        known.append(~ignored.cpu())
+    keep = torch.stack(known).all(0) if known else None
+    return None if keep is None or keep.all() else keep
 
 
 def part_of(behavior: Behavior, name: str, mask: Tensor | None) -> Behavior:
@@ -87,48 +127,15 @@ def joined(behaviors: Sequence[Behavior]) -> Behavior:
     return Behavior(**whole | {"n": sum(behavior.n for behavior in behaviors), "groups": groups})
 
 
-def labels_of(batch: Any, key: str | int, n: int, what: str) -> Tensor:
-    """``[n]`` labels of the items; strings are numbered.
-
-    Raises:
-        ConfigurationError: If there are none, or not one for each item.
-    """
-    labels = pick(batch, key, what)
-    if not isinstance(labels, Tensor):
-        numbers: dict[Any, int] = {}
-        labels = torch.tensor([numbers.setdefault(label, len(numbers)) for label in labels])
-    return _one_per_item(labels, n, what)
-
-
-def group_labels(batch: Any, key: str | int, n: int) -> Tensor | Sequence[Any]:
-    """``[n]`` labels of the items: a tensor where the batch has one, else as they are.
-
-    Raises:
-        ConfigurationError: If there are none, or not one for each item.
-    """
-    what = f"group {key!r}"
-    labels = pick(batch, key, what)
-    if isinstance(labels, Tensor):
-        return _one_per_item(labels, n, what)
-    if len(labels) != n:
-        raise ConfigurationError(f"{what}: there are {len(labels)} labels for {n} items: there must be one for each.")
-    return list(labels)
-
-
 def _labelled(batch: Any, key: str | int, label: Any, n: int) -> Tensor:
     """``[n]`` bool: the items with a label; strings are compared as they are."""
     what = f"where: {key!r}"
-    labels = pick(batch, key, what)
-    if not isinstance(labels, Tensor):
-        labels, label = torch.tensor([one == label for one in labels]), True
-    of_items: Tensor = _one_per_item(labels, n, what) == label
-    return of_items
+    return one_per_item(with_label(labels_of(batch, key, what), label), n, what)
 
 
-def _one_per_item(labels: Tensor, n: int, what: str) -> Tensor:
-    if list(labels.shape) != [n]:
-        raise ConfigurationError(f"{what}: labels have shape {list(labels.shape)} for {n} items: it must be [{n}].")
-    return labels.detach()
+def masked(value: Any, mask: Tensor | None) -> Any:
+    """The items of a mask on the CPU, all for None, of whatever a field of a behavior holds."""
+    return value if mask is None else _mapped(value, lambda tensor: tensor[mask[: len(tensor)].to(tensor.device)])
 
 
 def _mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:

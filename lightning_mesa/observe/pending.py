@@ -5,11 +5,9 @@ batch is scored without a question; what has to hold of it is asked once for man
 """
 
 import math
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,11 +15,9 @@ from torch import Tensor
 from lightning_mesa.errors import ConfigurationError
 from lightning_mesa.objectives.hypotheses import Hypotheses
 from lightning_mesa.objectives.objective import Demand, clipped
+from lightning_mesa.observe.labels import members
 from lightning_mesa.observe.parts import joined, mapped, part_of, tensors
 from lightning_mesa.records import Behavior
-
-MAX_GROUPS = 64
-"""More distinct values than this mean that a key is no group label."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +28,7 @@ class Pending:
         behavior: What the objectives say; scores may lie outside their bounds, and unknown outputs have choices too.
         outputs: ``[n, ...]`` of the model.
         cue_unknown: ``[n]`` bool, items on which an output with the cue is NaN; None without a cue.
-        labels: Key -> ``[n]`` group labels: a tensor, or a list of strings.
+        labels: Name of a key -> ``[n]`` group labels: a tensor, or a list of strings.
         parts: The distributions that the items make up: name -> ``[n]`` bool, which of them belong to it, None for all.
         demands: What must hold of the batch.
     """
@@ -40,7 +36,7 @@ class Pending:
     behavior: Behavior
     outputs: Tensor
     cue_unknown: Tensor | None
-    labels: Mapping[str | int, Tensor | Sequence[Any]]
+    labels: Mapping[str, Tensor | list[str]]
     parts: Mapping[str, Tensor | None]
     demands: Sequence[Demand]
 
@@ -67,7 +63,7 @@ def settled(pending: Sequence[Pending], hypotheses: Hypotheses) -> list[Behavior
     behaviors, unknowns = [], []
     for one, (shares, finite) in zip(pending, _asked(pending), strict=True):
         outputs, n = one.outputs, one.behavior.n
-        norms = _extremity(outputs, finite)
+        norms = _extremity(outputs, finite) if outputs.is_floating_point() else None
         log_p = log_probabilities(outputs, shares) if one.behavior.prescribed else None
         behaviors.append(replace(one.behavior, extremity=norms, log_probabilities=log_p))
         unknowns.append(torch.zeros(n, dtype=torch.bool) if finite else unknown(outputs).cpu())
@@ -77,16 +73,25 @@ def settled(pending: Sequence[Pending], hypotheses: Hypotheses) -> list[Behavior
     uniform = {name: clipped(kept[name], s) for name, s in whole.uniform_scores.items()}
     chosen = None if whole.chosen is None else whole.chosen.masked_fill(missing, -1)
     extremity = None if whole.extremity is None else whole.extremity.double().masked_fill(missing, torch.nan)
-    groups = _groups([one.labels for one in pending])
+    parts = {name: _members([(one.parts[name], one.behavior.n) for one in pending]) for name in pending[0].parts}
+    groups = _groups([one.labels for one in pending], parts)
     whole = replace(whole, scores=scores, uniform_scores=uniform, chosen=chosen, extremity=extremity, groups=groups)
     if whole.cued is not None:
         of_cue = torch.cat([one.cue_unknown for one in pending if one.cue_unknown is not None]).cpu()
         whole = replace(whole, cued=clipped(hypotheses.base, whole.cued).masked_fill(of_cue, torch.nan))
-    found = []
-    for name in pending[0].parts:
-        masks = [mask for one in pending if (mask := one.parts[name]) is not None]
-        found.append(part_of(whole, name, torch.cat(masks).cpu() if masks else None))
-    return found
+    return [part_of(whole, name, mask) for name, mask in parts.items()]
+
+
+def discrete(outputs: Tensor) -> bool:
+    """Whether outputs are one number for each choice: not class ids, nor one number for each item."""
+    return outputs.is_floating_point() and outputs.ndim == 2 and outputs.shape[1] > 1
+
+
+def _members(of_batches: Sequence[tuple[Tensor | None, int]]) -> Tensor | None:
+    """Which items belong to a part, of the masks of some batches and their numbers of items; None for all."""
+    if all(mask is None for mask, _ in of_batches):
+        return None
+    return torch.cat([torch.ones(n, dtype=torch.bool) if mask is None else mask.cpu() for mask, n in of_batches])
 
 
 def _asked(pending: Sequence[Pending]) -> list[tuple[bool, bool]]:
@@ -105,34 +110,15 @@ def _asked(pending: Sequence[Pending]) -> list[tuple[bool, bool]]:
     return [*zip(of_outputs[::2], of_outputs[1::2], strict=True)]
 
 
-def _groups(labels: Sequence[Mapping[str | int, Tensor | Sequence[Any]]]) -> dict[str, Tensor]:
+def _groups(
+    labels: Sequence[Mapping[str, Tensor | list[str]]], parts: Mapping[str, Tensor | None]
+) -> dict[str, Tensor]:
     """Group name -> ``[n]`` bool, which items belong to it."""
     groups: dict[str, Tensor] = {}
-    for key in labels[0]:
-        for label, members in _members(key, [of_batch[key] for of_batch in labels]):
-            groups[label] = groups[label] | members if label in groups else members  # labels may become the same name
+    for name in labels[0]:
+        for group, mine in members(name, [of_batch[name] for of_batch in labels], parts):
+            groups[group] = groups[group] | mine if group in groups else mine  # labels may become the same name
     return groups
-
-
-def _members(key: str | int, batches: Sequence[Tensor | Sequence[Any]]) -> Iterator[tuple[str, Tensor]]:
-    """Each label of a key, and which items have it."""
-    if all(isinstance(batch, Tensor) for batch in batches):
-        labels = torch.cat([batch for batch in batches if isinstance(batch, Tensor)]).cpu()
-        values = torch.unique(labels)
-        named = values.tolist()
-        kind = str(labels.dtype)
-    else:
-        words = [*chain.from_iterable(batches)]
-        numbers = {word: i for i, word in enumerate(dict.fromkeys(words))}
-        labels, named = torch.tensor([numbers[word] for word in words]), [*numbers]
-        values, kind = torch.arange(len(named)), type(words[0]).__name__
-    if labels.is_floating_point() or len(named) > MAX_GROUPS:
-        raise ConfigurationError(
-            f"group {key!r}: {len(named)} different values of type {kind}; groups need integer, bool or string labels "
-            f"with at most {MAX_GROUPS} values."
-        )
-    for value, label in zip(values, named, strict=True):
-        yield re.sub(r"[^\w.-]", "_", f"{key}.{label}"), labels == value
 
 
 def _rows(outputs: Tensor) -> Tensor:
@@ -146,14 +132,13 @@ def unknown(outputs: Tensor) -> Tensor:
 
 def _extremity(outputs: Tensor, finite: bool) -> Tensor:
     """``[n]`` distance of choices from all alike, or the norm of other outputs; masked choices (-inf) do not count."""
-    rows, discrete = _rows(outputs), outputs.ndim == 2
-    rows = rows if rows.is_floating_point() else rows.float()
+    rows, are_choices = _rows(outputs), discrete(outputs)
     if finite:
-        values = rows - rows.sum(1, keepdim=True) / rows.shape[1] if discrete else rows
+        values = rows - rows.sum(1, keepdim=True) / rows.shape[1] if are_choices else rows
     else:
         there = rows.isfinite()
         values = rows.where(there, 0.0)
-        if discrete:
+        if are_choices:
             mean = values.sum(1, keepdim=True) / there.sum(1, keepdim=True).clamp(min=1)
             values = (values - mean).where(there, 0.0)
     extremity: Tensor = torch.linalg.vector_norm(values, dim=1)
@@ -162,7 +147,7 @@ def _extremity(outputs: Tensor, finite: bool) -> Tensor:
 
 def _are_shares(outputs: Tensor, sums: Tensor) -> Tensor:
     """One bool: whether each row ``[A]`` is a probability distribution."""
-    if outputs.ndim != 2 or not outputs.numel():
+    if not discrete(outputs) or not outputs.numel():
         return torch.tensor(False)
     return (outputs.amin() >= 0) & ((sums - 1).abs() < 1e-4).all()
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from lightning_mesa.errors import ConfigurationError
+from lightning_mesa.errors import ConfigurationError, said
 
 
 class Elsewhere(BaseException):
@@ -104,7 +104,7 @@ def together(trainer: Any) -> Iterator[None]:
             yield
         except Exception as error:
             # Others hear of it where they meet next.
-            failed = isinstance(error, ConfigurationError), f"{type(error).__name__}: {error}"
+            failed = isinstance(error, ConfigurationError), said(error)
             gather(trainer, _Report(_END, failed=failed))
             raise
         meet(trainer, _END)

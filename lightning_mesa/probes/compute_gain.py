@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_mesa.errors import ConfigurationError
+from lightning_mesa.errors import ConfigurationError, shown
 from lightning_mesa.probes.controls import among, choices, mean_difference, mean_excess, numbered, random_signs, shares
 from lightning_mesa.probes.probe import Given, Lazy, ModelUnderProbe, Outputs, Probe, of_estimate, without
 from lightning_mesa.records import ProbeResult
@@ -102,13 +102,13 @@ class ComputeGain(Probe):
             held = getattr(*_owner(model.module, self.steps), None)
             if isinstance(held, bool) or not isinstance(held, int):
                 raise ConfigurationError(
-                    f"{of}: steps={self.steps!r} must name an attribute of {type(model.module).__name__} that holds a "
-                    f"whole number, and it holds {held!r}."
+                    f"{of}: steps={self.steps!r} must name an attribute of {type(model.module).__name__} that holds "
+                    f"a whole number, and it holds {shown(held)}."
                 )
         elif not callable(puzzles.batch):
             raise ConfigurationError(
-                f"{of}: with steps={self.steps} the puzzles' batch must be a function of the number of steps that come "
-                "first."
+                f"{of}: with steps={shown(self.steps)} the puzzles' batch must be a function of the number of steps "
+                "that come first."
             )
         return f"3 forward passes over {len(first)} puzzles"
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_mesa.errors import ConfigurationError
+from lightning_mesa.errors import ConfigurationError, said
 from lightning_mesa.objectives.objective import function_of
 from lightning_mesa.probes.controls import group_means, numbered, shape_of, swaps
 from lightning_mesa.probes.descent import Objective, contrasts, cosines, mean_contrast, parts
@@ -209,7 +209,7 @@ class ContextDescent(Probe):
         except Exception as error:  # whatever an objective of the user's may raise
             raise ConfigurationError(
                 f"ContextDescent, {name!r}: the objective failed on iterates {list(iterates[0].shape)} with "
-                f"{type(error).__name__}: {error}"
+                f"{said(error)}"
             ) from error
 
 

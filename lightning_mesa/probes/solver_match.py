@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_mesa.errors import ConfigurationError
+from lightning_mesa.errors import ConfigurationError, shown
 from lightning_mesa.probes.controls import DRAWS, numbered, shape_of, swaps
 from lightning_mesa.probes.probe import ENOUGH, Given, Lazy, ModelUnderProbe, Outputs, Probe, of_limits, without
 from lightning_mesa.probes.solvers import Regressions, explained, explained_with_limits, match
@@ -116,7 +116,7 @@ class SolverMatch(Probe):
             ConfigurationError: If shapes differ, a number is not finite, or steps are none or not positive.
         """
         if not self.steps or min(self.steps) < 1:
-            raise ConfigurationError(f"SolverMatch: steps is {list(self.steps)}: list numbers from 1 on.")
+            raise ConfigurationError(f"SolverMatch: steps is {shown(self.steps)}: list numbers from 1 on.")
         for what, problems in (("problems", self.problems), ("far", self.far)):
             self._check(problems, what)
         if self.problems.inputs.shape[2] != self.far.inputs.shape[2]:

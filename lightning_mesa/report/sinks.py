@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from lightning_mesa.attach.importing import imported
-from lightning_mesa.errors import ConfigurationError, MesaWarning
+from lightning_mesa.errors import ConfigurationError, MesaWarning, said, shown
 from lightning_mesa.records import Alert
 
 if TYPE_CHECKING:
@@ -42,7 +42,8 @@ class Sinks:
                 self._sinks[f"sinks[{i}] ({getattr(sink, '__qualname__', type(sink).__name__)})"] = sink
             else:
                 raise ConfigurationError(
-                    f"sinks[{i}] is {sink!r}: pass a function (alert) -> None, or the URL of a notification service."
+                    f"sinks[{i}] is {shown(sink)}: pass a function (alert) -> None, or the URL of a notification "
+                    "service."
                 )
         self._reported: set[str] = set()
 
@@ -60,7 +61,7 @@ class Sinks:
                 if name not in self._reported:
                     self._reported.add(name)
                     warnings.warn(
-                        f"an alert could not be sent to {name}: {type(error).__name__}: {error}; training goes on, "
+                        f"an alert could not be sent to {name}: {said(error)}; training goes on, "
                         "further failures of this sink are not reported",
                         MesaWarning,
                         stacklevel=2,

@@ -1,14 +1,19 @@
 """Everything that can be passed can be named in a configuration: each public class is built from YAML."""
 
 import inspect
+import warnings
+from dataclasses import dataclass
 from importlib import import_module
 
+import numpy as np
 import pytest
+import torch
 import yaml
 
-from lightning_mesa import ConfigurationError, MesaMonitor
+from lightning_mesa import ByPValue, ConfigurationError, Matches, MesaMonitor
 from lightning_mesa.attach.config import build
 from lightning_mesa.attach.importing import ROOMS
+from lightning_mesa.errors import said, shown
 
 BASE = {"class_path": "lightning_mesa.Matches", "init_args": {"target": "y"}}
 DATA, LAYERS = "importable.data.shifted", "net"  # a function without arguments, that only a look calls
@@ -116,3 +121,124 @@ def test_arguments_without_names_are_given_as_a_list(tmp_path):
     file.write_text(yaml.safe_dump({"class_path": "lightning_mesa.AllOf", "init_args": {"parts": parts}}))
     (null,) = build(file, object, [])
     assert null.p_value() == 0.5
+
+
+@pytest.mark.parametrize(
+    "groups",
+    [
+        "site",
+        2,
+        ["site", 2],
+        "importable.data:digit",
+        ["importable.data:digit"],
+        {"s": "importable.data:digit", "t": 2},
+    ],
+    ids=str,
+)
+def test_keys_and_functions_survive_a_command_line(groups):
+    """What it writes down is what it was given, and gives the same again."""
+    parser = pytest.importorskip("jsonargparse").ArgumentParser()
+    parser.add_class_arguments(MesaMonitor, "mesa")
+    make = getattr(parser, "instantiate", None) or parser.instantiate_classes
+    given = {"mesa": {"base": BASE, "shifted": "val/1", "groups": groups}}
+    parsed = parser.parse_object(given)
+    written = yaml.safe_load(parser.dump(parsed))
+    assert written["mesa"]["groups"] == groups
+    first, again = (make(config).mesa for config in (parsed, parser.parse_object(written)))
+    assert first.reading.groups == again.reading.groups
+
+
+# --- what a message says of a value -------------------------------------------------------------------------------
+
+BIG = torch.arange(600.0).reshape(3, 200)
+
+
+@dataclass
+class Holds:
+    """Its repr prints a tensor."""
+
+    tensor: torch.Tensor
+
+
+WITH_TENSORS = {
+    "a tensor": BIG,
+    "one number": torch.tensor(7.25),
+    "an array": BIG.numpy(),
+    "a number of NumPy": np.float32(7.25),
+    "a list": [BIG, BIG],
+    "a mapping": {"a": BIG, 0: [BIG.numpy()]},
+    "a mapping from tensors": {BIG: "a"},
+    "an object": Holds(BIG),
+    "a list of objects": [Holds(BIG)],
+    "a long list": [*range(10_000)],
+    "a long text": "a" * 10_000,
+}
+
+
+def assert_short(text):
+    """Four lines of 120 characters at most, and nothing of what a tensor holds."""
+    assert "tensor(" not in text
+    assert "array(" not in text
+    assert "598." not in text
+    assert len(text) <= 480
+
+
+@pytest.mark.parametrize("value", WITH_TENSORS.values(), ids=WITH_TENSORS.keys())
+@pytest.mark.parametrize("name", ARGUMENTS)
+def test_no_argument_is_printed_with_a_tensor(name, value):
+    """Each argument of each public class, in place of what it should be; what it says of itself is short."""
+    _, cls = PUBLIC[name]
+    given = ARGUMENTS[name] | ({"base": Matches("y")} if name == "MesaMonitor" else {})
+    given |= {"parts": [ByPValue(0.5)]} if name in ("AllOf", "AnyOf") else {}
+    for parameter in inspect.signature(cls).parameters:
+        arguments = given | {parameter: value}
+        listed = arguments.pop("parts", ())
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                cls(*(listed if isinstance(listed, list) else [listed]), **arguments)
+            except Exception as error:
+                assert_short(str(error))
+        for warning in caught:
+            assert_short(str(warning.message))
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (BIG, "a tensor of shape [3, 200]"),
+        (torch.tensor(7.25), "a tensor of shape []"),
+        (torch.nn.Parameter(BIG), "a parameter of shape [3, 200]"),
+        (BIG.numpy(), "a ndarray of shape [3, 200]"),
+        ([BIG, 1], "[a tensor of shape [3, 200], 1]"),
+        ({"x": (BIG,)}, "{'x': (a tensor of shape [3, 200],)}"),
+        (Holds(BIG), "a Holds"),
+        (object(), "an object"),
+        (Matches, "Matches"),
+        (len, "len"),
+        (None, "None"),
+        (0.5, "0.5"),
+        (True, "True"),
+        ("y", "'y'"),
+        ([*range(100)], "[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, ...]"),
+    ],
+)
+def test_a_value_is_said_in_words(value, text):
+    assert shown(value) == text
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (ValueError("no\n  good"), "ValueError: no good"),
+        (KeyError("x"), "KeyError: 'x'"),
+        (AssertionError(BIG), "AssertionError"),
+        (RuntimeError(f"bad {BIG} here"), "RuntimeError: bad"),
+        (RuntimeError(f"bad {BIG.numpy()!r}"), "RuntimeError: bad"),
+        (RuntimeError(), "RuntimeError"),
+        (RuntimeError("a" * 1000), f"RuntimeError: {'a' * 200}..."),
+        (ConfigurationError("a" * 1000), f"ConfigurationError: {'a' * 1000}"),
+    ],
+)
+def test_an_error_is_said_in_one_line(error, text):
+    assert said(error) == text

@@ -102,7 +102,7 @@ def test_the_three_distances_with_an_intended_objective():
 
 def test_groups_have_competences_of_their_own():
     found = findings(
-        RIGHT, [0, 1, 2, 3, 1, 0, 3, 2], reading=Reading(groups=("w",)), w=torch.tensor([7, 7, 7, 7, 8, 8, 8, 8])
+        RIGHT, [0, 1, 2, 3, 1, 0, 3, 2], reading=Reading(groups={"w": "w"}), w=torch.tensor([7, 7, 7, 7, 8, 8, 8, 8])
     )
     assert found["apart", "competence", "y", "w.7"].value == 1
     assert found["apart", "competence", "y", "w.8"].value == pytest.approx((0 - 1 / 4) / (3 / 4))
@@ -133,7 +133,7 @@ def test_merging_two_halves_equals_measuring_the_whole():
     torch.manual_seed(0)
     batch = {key: torch.randint(4, (40,)) for key in "yzw"} | {"id": torch.randperm(40)}
     outputs = torch.randn(40, 4)
-    reading = Reading(groups=("w",), ids="id")
+    reading = Reading(groups={"w": "w"}, ids="id")
 
     def part(rows, where):
         return behave(where, {k: v[rows] for k, v in batch.items()}, outputs[rows], hypotheses, reading)

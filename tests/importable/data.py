@@ -17,6 +17,10 @@ def digit(batch):
     return batch["y"]
 
 
+def number(batch):
+    return batch["id"]
+
+
 def agreement(batch, outputs):
     return (outputs.argmax(1) == batch["y"]).float()
 

@@ -1,7 +1,9 @@
 """Objectives: names, bounds, ceilings, chance, what they prescribe, and what they refuse."""
 
 import math
+import re
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
@@ -104,8 +106,127 @@ def test_matches_refuses_targets_that_are_not_one_choice_per_item(target, messag
 
 @pytest.mark.parametrize("outputs", [OUTPUTS[:, 0], OUTPUTS[:, :, None]])
 def test_matches_refuses_outputs_that_are_not_choices(outputs):
-    with pytest.raises(ConfigurationError, match=r"they must be \[n, A\].*Pass outputs="):
+    with pytest.raises(ConfigurationError, match=r"they must be \[n, A\].*pass outputs="):
         Matches("y").score(BATCH, outputs)
+
+
+@pytest.mark.parametrize("outputs", [OUTPUTS[:, :1], OUTPUTS[:, 0]], ids=["[n, 1]", "[n]"])
+@pytest.mark.parametrize("targets", [[0, 0, 0], [0, 1, 1]], ids=["class 0 alone", "both classes"])
+def test_one_logit_is_no_choice_of_class_0_and_the_remedy_works(outputs, targets):
+    """Else every item of class 0 would count as right. What the message says gives the choice that a sigmoid gives."""
+    with pytest.raises(ConfigurationError, match="logit of yes against no, pass outputs=") as refused:
+        Matches("y").score({"y": torch.tensor(targets)}, outputs)
+    remedy = re.search(r"outputs=(lambda o, batch: .*?);", str(refused.value))[1]
+    two = eval(remedy, {"torch": torch})(outputs, None)
+    assert torch.equal(two.softmax(1)[:, 1], outputs.reshape(-1).sigmoid())
+    assert Matches("y").score({"y": torch.tensor(targets)}, two).tolist() == [
+        (logit > 0) == bool(target) for logit, target in zip(outputs.reshape(-1), targets, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.bool])
+@pytest.mark.parametrize("shape", [(3,), (3, 3)])
+def test_class_ids_are_no_numbers_for_each_choice_and_the_remedy_works(dtype, shape):
+    ids = torch.tensor([0, 1, 1]).expand(shape).to(dtype)
+    with pytest.raises(ConfigurationError, match=rf"shape .*type {dtype} are choices already") as refused:
+        Matches("y").score({"y": torch.tensor([0, 1, 0])}, ids)
+    if len(shape) == 1:
+        remedy = re.search(r"outputs=(lambda ids, batch: .*?), with", str(refused.value))[1]
+        logits = eval(remedy, {"torch": torch, "A": 3})(ids, None)
+        assert Matches("y").score({"y": torch.tensor([0, 1, 0])}, logits).tolist() == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("outputs", "target"),
+    [
+        (torch.zeros(3, 7, 5), torch.zeros(3, 7, dtype=torch.long)),  # tokens
+        (torch.zeros(3, 5, 4, 4), torch.zeros(3, 4, 4, dtype=torch.long)),  # pixels
+        (torch.zeros(3, 5), torch.zeros(3, 5)),  # several labels
+    ],
+    ids=["[n, T, V]", "[n, C, H, W]", "[n, L]"],
+)
+def test_many_choices_of_one_item_are_not_to_be_flattened(outputs, target):
+    """Tokens and pixels as items would be counted as independent; they are scored as a whole."""
+    with pytest.raises(ConfigurationError, match=r"score it as a whole by ScoreFunction\(fn\)") as refused:
+        Matches("y").score({"y": target}, outputs)
+    assert "flatten" not in str(refused.value)
+
+
+def test_whole_numbers_in_floats_are_told_from_numbers_to_be_predicted():
+    with pytest.raises(ConfigurationError, match=r"Pass Matches\(lambda batch: batch\['y'\].long\(\), name='y'\)"):
+        read(Matches("y"), {"y": torch.tensor([0.0, 2.0, 1.0])})
+    with pytest.raises(ConfigurationError, match="a number to be predicted is scored by ScoreFunction"):
+        read(Matches("y"), {"y": torch.tensor([0.3, 2.1, 1.0])})
+
+
+# --- labels that are missing, or have names -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ignored", [-100, -1, 255, 0])
+def test_an_item_with_the_ignored_target_is_ignored_and_prescribed_nothing_else(ignored):
+    objective, batch = Matches("y", ignore_index=ignored), {"y": torch.tensor([2, ignored, 1])}
+    assert objective.ignores(batch).tolist() == [False, True, False]
+    assert objective.prescribes(batch, 3)[[0, 2]].tolist() == [[0, 0, 1], [0, 1, 0]]
+    assert objective.score(batch, OUTPUTS).shape == (3,)
+    assert Matches("y").ignores(batch) is None
+
+
+def test_a_missing_label_that_is_not_ignored_is_refused_with_the_remedy():
+    for missing in (-100, -1, 255):
+        with pytest.raises(
+            ConfigurationError, match=f"If {missing} marks items without .* pass ignore_index={missing}"
+        ):
+            read(Matches("y"), {"y": torch.tensor([0, missing, 1])})
+    with pytest.raises(ConfigurationError, match=r"targets range from -100 to 7, .*If -100 marks"):
+        read(Matches("y", ignore_index=7), {"y": torch.tensor([7, -100, 1])})
+
+
+NAMES = ["cat", "dog", "owl"]
+
+
+@pytest.mark.parametrize("labels", [["cat", "owl", "dog"], ("cat", "owl", "dog"), np.array(["cat", "owl", "dog"])])
+def test_names_of_classes_are_their_places_in_the_outputs(labels):
+    score, prescribed = read(Matches("y", classes=NAMES), {"y": labels})
+    assert score.tolist() == read(Matches("y"), BATCH)[0].tolist()
+    assert prescribed.tolist() == [[1, 0, 0], [0, 0, 1], [0, 1, 0]]
+
+
+def test_a_name_may_mean_that_there_is_no_label():
+    objective, batch = Matches("y", classes=NAMES, ignore_index=""), {"y": ["cat", "", "dog"]}
+    assert objective.ignores(batch).tolist() == [False, True, False]
+    assert read(objective, batch)[1].tolist() == [[1, 0, 0], [0, 0, 0], [0, 1, 0]]
+
+
+@pytest.mark.parametrize(
+    ("objective", "labels", "message"),
+    [
+        (Matches("y"), NAMES, "'y': the targets are strings, such as 'cat': pass classes=, a list of the names"),
+        (
+            Matches("y", classes=NAMES),
+            ["cat", "dgo", "owl"],
+            r"'dgo' is none of the classes \['cat', 'dog', 'owl'\]: add",
+        ),
+        (
+            Matches("y", classes=["cat", "dog"]),
+            ["cat", "dog", "cat"],
+            "has 2 names and the outputs 3 choices: name each",
+        ),
+        (
+            Matches("y"),
+            [None, "cat", "dog"],
+            r"\[None, 'cat', 'dog'\] holds no labels; they must be a tensor, an array",
+        ),
+    ],
+)
+def test_names_that_do_not_fit_are_refused(objective, labels, message):
+    with pytest.raises(ConfigurationError, match=message):
+        read(objective, {"y": labels})
+
+
+@pytest.mark.parametrize("classes", ["cat", [], ["cat"], ["cat", "cat"], [0, 1], 3, torch.zeros(2)])
+def test_classes_are_a_list_of_different_names(classes):
+    with pytest.raises(ConfigurationError, match="objective 'y': classes must be a list of the names of all choices"):
+        Matches("y", classes=classes)
 
 
 @pytest.mark.parametrize("ceiling", [0.0, -1.0, 1.1, math.nan])
@@ -176,6 +297,15 @@ def test_ceiling_and_chance_of_a_negative_loss_are_scores(options):
         NegativeLoss(confidence, (0.5, 3.0), **options)
 
 
+@pytest.mark.parametrize("of_torch", [torch.float32, torch.float64, torch.float16, torch.int64, torch.bool])
+def test_scores_may_be_arrays(of_torch):
+    """Of a library that knows no tensors."""
+    expected = torch.tensor([1, 0, 1]).to(of_torch)
+    assert torch.equal(ScoreFunction(lambda batch, outputs: expected.numpy(), name="s").score({}, OUTPUTS), expected)
+    losses = NegativeLoss(lambda batch, outputs: np.array([0.5, 3.0, np.nan])[::-1], (0, 1), "l").score({}, OUTPUTS)
+    assert losses[1:].tolist() == [-1.0, -0.5]
+
+
 def test_a_nan_loss_stays_unknown():
     assert NegativeLoss(lambda batch, outputs: outputs[:, 0] * math.nan, (0, 1), "l").score({}, OUTPUTS).isnan().all()
 
@@ -227,6 +357,7 @@ def test_pick_takes_keys_indices_and_attributes():
     assert pick({"y": 1}, "y", "t") == 1
     assert pick((1, 2), 1, "t") == 2
     assert pick(Record(), "y", "t") == 5
+    assert pick(Record(), lambda batch: batch.y + 1, "t") == 6
 
 
 @pytest.mark.parametrize(
@@ -238,6 +369,7 @@ def test_pick_takes_keys_indices_and_attributes():
         ((1, 2), "y", "t: cannot take 'y' out of a batch of type tuple; name a key of a mapping, an index of a tuple"),
         (torch.zeros(3), 0, "t: cannot take 0 out of a batch of type Tensor"),
         (Record(), "z", "t: cannot take 'z' out of a batch of type Record"),
+        ({"a": 1}, lambda batch: batch["b"], "t failed with KeyError: 'b'"),
     ],
 )
 def test_pick_says_what_the_batch_has(batch, key, message):
