@@ -64,7 +64,7 @@ def members(
     """
     if all(isinstance(labels, Tensor) for labels in batches):
         of_all = torch.cat([labels for labels in batches if isinstance(labels, Tensor)]).cpu()
-        values, numbers = of_all.unique(return_inverse=True)
+        values, numbers = torch.unique(of_all, return_inverse=True)
         known = [_group(name, value) for value in values.tolist()]
     else:
         listed = [labels if isinstance(labels, list) else labels.tolist() for labels in batches]
