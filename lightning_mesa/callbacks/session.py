@@ -282,7 +282,9 @@ class Session(Watch):
                     (how for source in self.sources if where in source.parts and (how := source.in_words())), ""
                 )
                 read = f" ({read})" if read else ""
-                raise ConfigurationError(f"distribution {where!r} is empty: there is no item{rest} to look at{read}.")
+                raise ConfigurationError(
+                    f"distribution {where!r} is empty: there is no item{rest} to look at{read}; give it some."
+                )
             labels = set[str]().union(*(of_one.get(where, ()) for _, of_one in everybodys))
             check_groups(self.context.reading.groups, labels, where)
 

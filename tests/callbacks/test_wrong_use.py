@@ -1,5 +1,7 @@
 """Wrong use is refused before the first optimizer step, with a message that says what to do."""
 
+import re
+import textwrap
 from contextlib import suppress
 from types import SimpleNamespace
 
@@ -16,6 +18,14 @@ from lightning_mesa.callbacks.compat import check_strategy
 from namespace import part, pl
 
 LOADER = toy.shifted()
+REMEDY = re.compile(r"\b(pass|give|use|must|add|choose|say|set|name|one of them|there are|its keys are|at least)\b", re.IGNORECASE)
+
+
+def assert_helps(message):
+    """At most four lines of a terminal, with a remedy, and no tensor."""
+    assert len(textwrap.wrap(message, 120)) <= 4, message
+    assert REMEDY.search(message), message
+    assert "tensor(" not in message
 
 
 # --- what no trainer is needed to see -----------------------------------------------------------------------------
@@ -57,8 +67,9 @@ AT_ONCE = {
 
 @pytest.mark.parametrize(("options", "message"), AT_ONCE.values(), ids=AT_ONCE.keys())
 def test_an_argument_that_cannot_be_right_is_refused_at_once(options, message):
-    with pytest.raises(ConfigurationError, match=message):
+    with pytest.raises(ConfigurationError, match=message) as refused:
         toy.monitor(**options)
+    assert_helps(str(refused.value))
 
 
 @pytest.mark.parametrize("name", ["gap", "base", "search", "alert", "overhead", "age_steps", "disabled"])
@@ -77,14 +88,14 @@ def test_an_alarm_out_of_range_is_refused(option, value):
 
 
 @pytest.mark.parametrize(
-    ("size", "said"), [(0, "0"), (-1, "-1"), (1.5, "1.5"), ("8", "'8'"), (None, "None"), (torch.ones(2), "Tensor")]
+    ("size", "said"), [(0, "0"), (-1, "-1"), (1.5, "1.5"), ("8", "'8'"), (None, "None"), (torch.ones(2), "a tensor")]
 )
 def test_a_batch_size_must_be_a_positive_whole_number(size, said):
     with pytest.raises(ConfigurationError, match=f"batch_size must be a whole number of at least 1, not {said}"):
         LoaderDistribution(toy.ToyData(4, confounded=True), batch_size=size)
 
 
-@pytest.mark.parametrize(("where", "said"), [(torch.ones(3), "Tensor"), ("apart", "'apart'"), ({}, "dict"), (3, "3")])
+@pytest.mark.parametrize(("where", "said"), [(torch.ones(3), "a tensor"), ("apart", "'apart'"), ({}, "{}"), (3, "3")])
 def test_where_must_choose_items(where, said):
     with pytest.raises(ConfigurationError, match=f"where must be 'conflict', a mapping .*, not {said}"):
         LoaderDistribution(toy.ToyData(4, confounded=True), where=where)
@@ -231,8 +242,9 @@ def assert_refused(folder, message, options, model=None, **fit):
     """A ConfigurationError with that message, and no step taken."""
     watched, model = Watched(), model or toy.ToyModel()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    with pytest.raises(ConfigurationError, match=message):
+    with pytest.raises(ConfigurationError, match=message) as refused:
         toy.fit(folder, watched, toy.monitor(**options), model=model, **fit)
+    assert_helps(str(refused.value))
     assert watched.trainer.global_step == 0
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
