@@ -77,14 +77,14 @@ def test_an_alarm_out_of_range_is_refused(option, value):
 
 
 @pytest.mark.parametrize(
-    ("size", "said"), [(0, "0"), (-1, "-1"), (1.5, "1.5"), ("8", "'8'"), (None, "None"), (torch.ones(2), "Tensor")]
+    ("size", "said"), [(0, "0"), (-1, "-1"), (1.5, "1.5"), ("8", "'8'"), (None, "None"), (torch.ones(2), "a tensor")]
 )
 def test_a_batch_size_must_be_a_positive_whole_number(size, said):
     with pytest.raises(ConfigurationError, match=f"batch_size must be a whole number of at least 1, not {said}"):
         LoaderDistribution(toy.ToyData(4, confounded=True), batch_size=size)
 
 
-@pytest.mark.parametrize(("where", "said"), [(torch.ones(3), "Tensor"), ("apart", "'apart'"), ({}, "dict"), (3, "3")])
+@pytest.mark.parametrize(("where", "said"), [(torch.ones(3), "a tensor"), ("apart", "'apart'"), ({}, "{}"), (3, "3")])
 def test_where_must_choose_items(where, said):
     with pytest.raises(ConfigurationError, match=f"where must be 'conflict', a mapping .*, not {said}"):
         LoaderDistribution(toy.ToyData(4, confounded=True), where=where)
