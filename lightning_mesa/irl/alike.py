@@ -66,7 +66,7 @@ def kinds(items: Tensor, log_p: Tensor, prescribed: Sequence[Tensor]) -> Iterato
         :class:`Alike` holds. Probabilities are NaN where one of the log probabilities is.
     """
     size = max(1, NUMBERS // max(1, log_p.shape[1]))
-    for part in zip(items.split(size), log_p.split(size), *(mask.split(size) for mask in prescribed), strict=True):
+    for part in zip(*(torch.split(whole, size) for whole in (items, log_p, *prescribed)), strict=True):
         yield _kinds(*part)
 
 

@@ -126,7 +126,7 @@ def suggestion(model: Any, batch: Any, given: Inputs | None) -> str:
     if inputs is None or inputs == given or (not isinstance(inputs, str) and inputs == list(_listed(given))):
         return ""
     name = "forward" if isinstance(model, nn.Module) else getattr(model, "__name__", "it")
-    stars = {Parameter.VAR_KEYWORD: "**", Parameter.VAR_POSITIONAL: "*"}
+    stars: dict[Any, str] = {Parameter.VAR_KEYWORD: "**", Parameter.VAR_POSITIONAL: "*"}
     names = ", ".join(stars.get(one.kind, "") + one.name for one in takes)
     how = "" if isinstance(inputs, str) else ", which are passed by keyword"
     whole = ", the whole batch" if inputs == WHOLE_BATCH else ""

@@ -1,5 +1,6 @@
 """One forward pass per item: from batches to what is pending on the device."""
 
+import copy
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -115,6 +116,8 @@ def call_model(pl_module: Any, batch: Any, reading: Reading) -> Any:
     Raises:
         ConfigurationError: If the input cannot be found in the batch, or the model refuses it.
     """
+    if not isinstance(batch, Tensor):
+        batch = copy.copy(batch)  # some modules take their batch apart, and the objectives need it whole
     if callable(reading.forward):
         return reading.forward(pl_module, batch)
     model = called(pl_module, reading.forward)

@@ -63,9 +63,9 @@ def settled(pending: Sequence[Pending], hypotheses: Hypotheses) -> list[Behavior
     behaviors, unknowns = [], []
     for one, (shares, finite) in zip(pending, _asked(pending), strict=True):
         outputs, n = one.outputs, one.behavior.n
-        extremity = _extremity(outputs, finite) if outputs.is_floating_point() else None
+        norms = _extremity(outputs, finite) if outputs.is_floating_point() else None
         log_p = log_probabilities(outputs, shares) if one.behavior.prescribed else None
-        behaviors.append(replace(one.behavior, extremity=extremity, log_probabilities=log_p))
+        behaviors.append(replace(one.behavior, extremity=norms, log_probabilities=log_p))
         unknowns.append(torch.zeros(n, dtype=torch.bool) if finite else unknown(outputs).cpu())
     whole, missing = mapped(joined(behaviors), Tensor.cpu), torch.cat(unknowns)
     kept = {objective.name: objective for objective in hypotheses.scored}

@@ -85,7 +85,8 @@ class Reader:
 
 def _projection(name: str, width: int) -> Tensor:
     draw = torch.Generator().manual_seed(sum(map(ord, name)) * 100_003 + width)
-    return torch.randn(width, MOST_FEATURES, generator=draw) / width**0.5
+    drawn: Tensor = torch.randn(width, MOST_FEATURES, generator=draw) / width**0.5
+    return drawn
 
 
 def _over_positions(activation: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ def largest(outputs: Tensor) -> Tensor:
     whole = outputs.shape[1] // _BLOCK * _BLOCK
     if whole <= _BLOCK:
         return outputs.argmax(1)
-    blocks = outputs[:, :whole].unflatten(1, (-1, _BLOCK)).amax(2)
+    blocks = torch.unflatten(outputs[:, :whole], 1, (-1, _BLOCK)).amax(2)
     if whole < outputs.shape[1]:
         blocks = torch.cat([blocks, outputs[:, whole:].amax(1, keepdim=True)], 1)
     first = blocks.argmax(1, keepdim=True) * _BLOCK
@@ -32,7 +32,7 @@ def some(mask: Tensor) -> Tensor:
 
 def counts(mask: Tensor) -> Tensor:
     """``[A]`` int64: on how many items each choice is set."""
-    parts = [part.view(torch.uint8).sum(0, dtype=torch.uint8) for part in mask.split(_MOST)]
+    parts = [part.view(torch.uint8).sum(0, dtype=torch.uint8) for part in torch.split(mask, _MOST)]
     return torch.stack(parts).sum(0)
 
 

@@ -122,7 +122,14 @@ def test_a_list_of_keys_is_said_to_be_passed_by_keyword():
 def test_a_star_is_the_whole_batch_whatever_it_is(batch):
     taken = []
     call_model(module(lambda self, given: taken.append(given)), batch, Reading(inputs="*"))
-    assert taken[0] is batch
+    assert taken[0] is batch or taken[0] == batch
+
+
+@pytest.mark.parametrize("reading", [Reading(inputs="*"), Reading(forward=lambda model, batch: model(batch))])
+def test_a_model_that_takes_its_batch_apart_leaves_the_batch_whole(reading):
+    batch, whole = dict(TEXT), dict(TEXT)
+    call_model(module(lambda self, given: given.clear()), batch, reading)
+    assert batch == whole
 
 
 @pytest.mark.parametrize(
