@@ -32,8 +32,8 @@ def said(error: BaseException) -> str:
     if isinstance(error, ConfigurationError):
         return f"{type(error).__name__}: {error}"
     text = re.split(r"(?:tensor|array)\(", " ".join(str(error).split()))[0]
-    text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
-    return f"{type(error).__name__}: {text}".rstrip(": .")
+    text = text.rstrip(": .") if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 _LONGEST = 200
