@@ -97,7 +97,7 @@ def observe(
             members = {name: masked(mask, gone) for name, mask in wheres.items()}
             members |= {name: in_conflict(behavior, hypotheses) for name, where in parts.items() if where == CONFLICT}
             if rest is not None:
-                members = {name: rest if mask is None else mask.cpu() & rest for name, mask in members.items()}
+                members = {name: rest if m is None else m & rest.to(m.device) for name, m in members.items()}
             yield replace(pending, behavior=behavior, parts=members)
 
 

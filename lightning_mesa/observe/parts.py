@@ -31,7 +31,7 @@ def asked_of(where: Where | None, batch: Any, n: int) -> Tensor | None:
     if where is None or isinstance(where, str):
         return None
     if isinstance(where, Mapping):
-        return torch.stack([_labelled(batch, key, label, n) for key, label in where.items()]).all(0).cpu()
+        return torch.stack([_labelled(batch, key, label, n) for key, label in where.items()]).all(0)
     given = tensor_of(asked(where, "where", batch))
     try:
         mask = torch.as_tensor(given)
@@ -41,7 +41,7 @@ def asked_of(where: Where | None, batch: Any, n: int) -> Tensor | None:
         raise ConfigurationError(
             f"where must give [{n}] bool, one for each item, not {list(mask.shape)} of type {mask.dtype}."
         )
-    return mask.detach().cpu()
+    return mask.detach()
 
 
 def in_conflict(behavior: Behavior, hypotheses: Hypotheses) -> Tensor:
@@ -61,7 +61,9 @@ def in_conflict(behavior: Behavior, hypotheses: Hypotheses) -> Tensor:
 
 
 def to_score(wheres: Iterable[Tensor | None], batch: Any, hypotheses: Hypotheses, n: int) -> Tensor | None:
-    """``[n]`` bool: the items to score, in some part and ignored by no objective; None for all.
+    """``[n]`` bool on the CPU: the items to score, in some part and ignored by no objective; None for all.
+
+    The device is waited for only where items may have to be left out.
 
     Args:
         wheres: Of each part the items that a predicate chooses, None for all.
@@ -74,7 +76,7 @@ def to_score(wheres: Iterable[Tensor | None], batch: Any, hypotheses: Hypotheses
     """
     chosen = [*wheres]
     some = [mask for mask in chosen if mask is not None]
-    known = [torch.stack(some).any(0)] if some and len(some) == len(chosen) else []
+    known = [torch.stack(some).any(0).cpu()] if some and len(some) == len(chosen) else []
     for objective in hypotheses.scored:
         if (ignored := objective.ignores(batch)) is None:
             continue

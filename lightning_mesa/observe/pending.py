@@ -89,9 +89,11 @@ def discrete(outputs: Tensor) -> bool:
 
 def _members(of_batches: Sequence[tuple[Tensor | None, int]]) -> Tensor | None:
     """Which items belong to a part, of the masks of some batches and their numbers of items; None for all."""
-    if all(mask is None for mask, _ in of_batches):
+    device = next((mask.device for mask, _ in of_batches if mask is not None), None)
+    if device is None:
         return None
-    return torch.cat([torch.ones(n, dtype=torch.bool) if mask is None else mask.cpu() for mask, n in of_batches])
+    masks = [torch.ones(n, dtype=torch.bool, device=device) if mask is None else mask for mask, n in of_batches]
+    return torch.cat(masks).cpu()
 
 
 def _asked(pending: Sequence[Pending]) -> list[tuple[bool, bool]]:
