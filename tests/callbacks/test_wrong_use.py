@@ -18,7 +18,9 @@ from lightning_mesa.callbacks.compat import check_strategy
 from namespace import part, pl
 
 LOADER = toy.shifted()
-REMEDY = re.compile(r"\b(pass|give|use|must|add|choose|say|set|name|one of them|there are|its keys are|at least)\b", re.IGNORECASE)
+REMEDY = re.compile(
+    r"\b(pass|give|use|must|add|choose|say|set|name|one of them|there are|its keys are|at least)\b", re.IGNORECASE
+)
 
 
 def assert_helps(message):

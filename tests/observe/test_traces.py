@@ -142,7 +142,7 @@ class Watched:
     def __init__(self, data: Any) -> None:
         self.train_dataloader = None
         self.val_dataloaders = data
-        self.state = SimpleNamespace(stage=None)
+        self.state, self.strategy = SimpleNamespace(stage=None), None
         self.world_size, self.validating = 1, False
 
 
@@ -266,11 +266,11 @@ class InTurn(Sampler):
 @pytest.mark.parametrize(
     ("val", "path"),
     [
-        (lambda: DataLoader(Rows(), 16), "val_dataloaders.dataset.position"),
+        (lambda: DataLoader(Rows(), 16), None),
         (lambda: DataLoader(toy.ToyData(64, confounded=True), 16, sampler=InTurn()), "val_dataloaders.sampler.epoch"),
         (lambda: toy.loader(), None),
     ],
-    ids=["a stream that counts", "a sampler that counts", "nothing"],
+    ids=["a stream that counts, which is put back", "a sampler that counts", "nothing"],
 )
 def test_a_monitor_says_before_training_what_its_looks_cannot_put_back(val, path, tmp_path):
     """The first look says it, and none after it."""

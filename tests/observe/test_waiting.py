@@ -91,6 +91,7 @@ def test_the_number_of_waits_does_not_depend_on_the_number_of_batches(waits, opt
     assert waits(4, **options) == waits(40, **options)
 
 
+@pytest.mark.filterwarnings("ignore:.*reaches its ceiling")
 def test_a_part_of_the_items_waits_no_more(waits):
     def parts(size):
         data = DataLoader(toy.ToyData(120, confounded=False, seed=2), size)
