@@ -100,12 +100,12 @@ TAKEN_AWAY: dict[str, tuple[dict[str, Callable[..., Any]], Configuration, Expect
         {"weights": "norm.running_mean", "log rows": "val/loss"},
     ),
     "eval() ... train()": (
-        {"eval_mode": eval_then_train},
+        {"eval_mode": eval_then_train, "attributes": off},
         PLAIN,
         {"modes": "frozen.0", "weights": "frozen.0.running_mean", "optimizer": "exp_avg", "log rows": "train/loss"},
     ),
     "only the root's mode is kept": (
-        {"eval_mode": root_mode_only},
+        {"eval_mode": root_mode_only, "attributes": off},
         PLAIN,
         {"modes": "frozen.0", "weights": "frozen.0.running_mean", "optimizer": "exp_avg", "log rows": "train/loss"},
     ),
@@ -167,7 +167,11 @@ TAKEN_AWAY: dict[str, tuple[dict[str, Callable[..., Any]], Configuration, Expect
         for kind in ("hidden", "tensors", "containers", "metrics")
     },
     "logging in the forward pass": ({"muted_logging": off}, PLAIN, {"log rows": "val/activation"}),
-    "trainer.training is true in the look": ({"stage": off}, PLAIN, {"log rows": "train/batches"}),
+    "trainer.training is true in the look": (
+        {"stage": off, "attributes": off},
+        PLAIN,
+        {"log rows": "train/batches"},
+    ),
 }
 
 

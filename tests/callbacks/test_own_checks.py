@@ -81,7 +81,7 @@ class WithoutShare(Check):
     ("checks", "message"),
     [
         (["hesitation"], r"checks\[0\] is 'hesitation', and no Check"),
-        ([Hesitation], r"checks\[0\] is <class .*Hesitation'>, and no Check"),
+        ([Hesitation], r"checks\[0\] is Hesitation, and no Check: pass objects"),
         ([WithoutShare()], "tests a null without a share of the level"),
         ([Hesitation(), Hesitation()], "there is another check named 'hesitation'"),
         ([type("Taken", (Check,), {"name": "proxy_pursued"})()], "there is another check named 'proxy_pursued'"),

@@ -10,7 +10,7 @@ import torch
 
 import toy
 from accelerator import ACCELERATOR
-from lightning_mesa import ConfigurationError, read_journal
+from lightning_mesa import ConfigurationError, MesaWarning, read_journal
 from namespace import CSVLogger, Logger, pl
 
 
@@ -43,21 +43,11 @@ class Memory(Logger):
         return [(step, metrics) for step, metrics in self.rows if key in metrics]
 
 
-class Counting(toy.ToyModel):
-    """Counts forward passes in eval mode, and the items in them."""
-
-    def __init__(self):
-        super().__init__()
-        self.passes = self.items = 0
-
-    def forward(self, x):
-        if not self.net.training:
-            self.passes += 1
-            self.items += len(x)
-        return super().forward(x)
+class Unvalidated(toy.ToyModel):
+    """Every pass without gradients is the monitor's."""
 
     def validation_step(self, batch, batch_idx):
-        """None, so that every such pass is the monitor's."""
+        """None."""
 
     def test_step(self, batch, batch_idx):
         """None either."""
@@ -191,13 +181,13 @@ def test_age_steps_tells_how_old_the_values_are(tmp_path):
 
 
 @pytest.mark.parametrize("batches", [True, 2])
-def test_fast_dev_run_looks_at_so_many_batches_and_leaves_no_files(tmp_path, batches):
-    model = Counting()
+def test_fast_dev_run_looks_at_so_many_batches_and_leaves_no_files(tmp_path, passes, batches):
+    model = Unvalidated()
     mesa = toy.monitor(on_alert=["checkpoint", "stop"], every_n_steps=1000)
     trainer = toy.fit(tmp_path, mesa, model=model, fast_dev_run=batches)
     assert trainer.global_step == int(batches)
     assert mesa.alarm.look == 2
-    assert model.items == 2 * 2 * 32 * int(batches)  # looks, distributions, batch size
+    assert sum(n for _, n in passes) == 2 * 2 * 32 * int(batches)  # looks, distributions, batch size
     assert not list(tmp_path.iterdir())
 
 
@@ -223,11 +213,11 @@ def test_fast_dev_run_is_no_reason_to_refuse_data_without_a_conflict(tmp_path):
     assert trainer.global_step == 1
 
 
-def test_barebones_turns_the_monitor_off_with_one_message(tmp_path, info):
-    model, mesa = Counting(), toy.monitor(on_error="raise")
+def test_barebones_turns_the_monitor_off_with_one_message(tmp_path, passes, info):
+    model, mesa = Unvalidated(), toy.monitor(on_error="raise")
     trainer = toy.fit(tmp_path, mesa, model=model, barebones=True, log_every_n_steps=0)
     assert trainer.global_step == 24
-    assert model.items == 0
+    assert not passes
     assert mesa.alarm.look == 0
     assert not [name for name in trainer.callback_metrics if name.startswith("mesa")]
     assert len(messages(info, "MesaMonitor is off: Trainer(barebones=True)")) == 1
@@ -236,7 +226,7 @@ def test_barebones_turns_the_monitor_off_with_one_message(tmp_path, info):
 
 def test_barebones_turns_validate_off_too(tmp_path, info):
     trainer = pl.Trainer(default_root_dir=tmp_path, accelerator=ACCELERATOR, callbacks=[toy.monitor()], barebones=True)
-    trainer.validate(Counting(), toy.loader(64), verbose=False)
+    trainer.validate(Unvalidated(), toy.loader(64), verbose=False)
     assert not [name for name in trainer.callback_metrics if name.startswith("mesa")]
     assert not messages(info, "mesa at step")
     assert len(messages(info, "MesaMonitor is off: Trainer(barebones=True)")) == 1
@@ -274,7 +264,8 @@ def test_validation_data_are_the_reference_also_before_the_first_validation(tmp_
 def test_nothing_happens_where_nothing_is_trained(tmp_path):
     """``limit_train_batches=0`` skips the loop and with it the monitor."""
     mesa = toy.monitor()
-    trainer = toy.fit(tmp_path, mesa, limit_train_batches=0)
+    with pytest.warns(MesaWarning, match="took no look: this fit had no training step"):
+        trainer = toy.fit(tmp_path, mesa, limit_train_batches=0)
     assert trainer.global_step == mesa.alarm.look == 0
 
 
@@ -305,16 +296,16 @@ def test_the_sanity_check_is_no_look(tmp_path):
 
 
 @pytest.fixture
-def fitted(tmp_path):
+def fitted(tmp_path, passes):
     """A trainer after two epochs, its monitor and model."""
-    mesa, model = toy.monitor(), Counting()
+    mesa, model = toy.monitor(), Unvalidated()
     trainer = toy.fit(tmp_path, mesa, model=model, max_epochs=2)
-    model.passes = model.items = 0
+    passes.clear()
     return trainer, mesa, model
 
 
 @pytest.mark.parametrize("call", ["validate", "test", "test with a DataModule"])
-def test_validate_and_test_take_one_look_without_memory(tmp_path, fitted, info, call):
+def test_validate_and_test_take_one_look_without_memory(tmp_path, fitted, passes, info, call):
     """They print the table and publish the values; alarm, alerts and journal stay as they were."""
     trainer, mesa, model = fitted
     before = mesa.alarm.state_dict(), list(mesa.alerts), len(journal(tmp_path))
@@ -332,8 +323,8 @@ def test_validate_and_test_take_one_look_without_memory(tmp_path, fitted, info, 
             batch_size=32,
         )
         trainer.test(model, datamodule=data, verbose=False)
-    assert model.items == 800
-    assert len(messages(info, "mesa at step 16")) == 1
+    assert sum(n for _, n in passes) == 800
+    assert len(messages(info, f"mesa ({call.split()[0]}) at step 16")) == 1
     assert (mesa.alarm.state_dict(), mesa.alerts, len(journal(tmp_path))) == before
     assert not mesa.disabled
     assert {name: float(trainer.callback_metrics[name]) for name in published} == pytest.approx(published)
@@ -344,7 +335,7 @@ def test_validate_works_on_a_trainer_that_has_not_fitted(tmp_path, info):
     mesa = toy.monitor()
     trainer = pl.Trainer(default_root_dir=tmp_path, accelerator=ACCELERATOR, callbacks=[mesa], logger=False)
     trainer.validate(toy.ToyModel(), toy.loader(400, seed=1), verbose=False)
-    assert len(messages(info, "mesa at step 0")) == 1
+    assert len(messages(info, "mesa (validate) at step 0")) == 1
     assert mesa.alarm.look == 0
     assert trainer.callback_metrics["mesa/apart/n"] == 400
     assert not (tmp_path / "mesa").exists()
@@ -356,14 +347,14 @@ def test_wrong_use_is_refused_by_validate_and_test_too(tmp_path, call):
     mesa = toy.monitor(inputs="nope", reference=toy.loader(), on_error="disable")
     trainer = pl.Trainer(default_root_dir=tmp_path, accelerator=ACCELERATOR, callbacks=[mesa], logger=False)
     with pytest.raises(ConfigurationError, match="inputs: the batch has no key 'nope'; its keys are"):
-        getattr(trainer, call)(Counting(), toy.loader(64), verbose=False)
+        getattr(trainer, call)(Unvalidated(), toy.loader(64), verbose=False)
 
 
-def test_predict_is_left_alone(tmp_path, fitted):
+def test_predict_is_left_alone(tmp_path, fitted, passes):
     trainer, mesa, model = fitted
     before = mesa.alarm.state_dict(), len(journal(tmp_path))
     trainer.predict(model, toy.loader(64))
-    assert model.items == 0
+    assert not passes
     assert (mesa.alarm.state_dict(), len(journal(tmp_path))) == before
 
 
