@@ -9,6 +9,7 @@ import lightning_mesa
 import situations
 import toy
 from lightning_mesa import MesaMonitor
+from quick import quick
 from situations import Data
 
 hydra = pytest.importorskip("hydra")
@@ -53,7 +54,7 @@ def test_every_recipe_is_tried_below():
     assert FILLED.keys() == RECIPES.keys()
 
 
-@pytest.mark.parametrize("recipe", sorted(RECIPES))
+@pytest.mark.parametrize("recipe", quick(sorted(RECIPES), "mesa", "mesa_environments", "mesa_logged"))
 def test_a_recipe_is_composed_trains_raises_what_it_promises_and_resumes(tmp_path, recipe):
     if "early_stopping" in recipe and toy.pl.__name__ != "pytorch_lightning":
         pytest.skip("the recipe is written for pytorch_lightning")

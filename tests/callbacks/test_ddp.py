@@ -98,6 +98,7 @@ def test_groups_slices_readouts_and_extremes_do_not_depend_on_the_number_of_proc
     assert {"slice", "readout", "extremal_excess"} <= {finding["quantity"] for finding in alone}
 
 
+@pytest.mark.slow
 def test_batches_of_the_users_own_and_full_ones_are_each_read_by_one_process(tmp_path):
     """And the findings are those of one process, also where there are fewer batches than processes."""
     data = processes.SHIFTED()

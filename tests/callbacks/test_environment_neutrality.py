@@ -18,6 +18,7 @@ from lightning_mesa import EnvDistribution, MesaMonitor
 from lightning_mesa.callbacks import run, session
 from lightning_mesa.data import env_distribution, env_source
 from lightning_mesa.observe import isolation
+from quick import quick
 
 pytestmark = pytest.mark.usefixtures(all_are_closed.__name__)
 
@@ -96,7 +97,9 @@ def trained(folder: Path, *callbacks: Any, model: Agent | None = None) -> list[A
 
 
 @pytest.mark.filterwarnings("ignore:.*the simulator crashed", "ignore:.*reaches its ceiling")
-@pytest.mark.parametrize("what", MONITORS)
+@pytest.mark.parametrize(
+    "what", quick(MONITORS, "new episodes", "decisions", "a policy with a memory", "statistics of training", "an error")
+)
 def test_training_is_bitwise_the_training_without_the_monitor(what: str, tmp_path: Path):
     mesa = MONITORS[what]()
     assert trained(tmp_path / "with", mesa) == trained(tmp_path / "without")

@@ -171,6 +171,7 @@ def test_returns_are_compared_by_competence(tmp_path: Path):
     assert "mesa/apart/goal_failure/red" not in trainer.callback_metrics
 
 
+@pytest.mark.slow
 def test_continuous_actions_and_distributions(tmp_path: Path):
     """A policy that returns a Normal, clipped to the bounds of the action space."""
 
@@ -223,6 +224,7 @@ def test_environments_are_found_by_name_and_id(tmp_path: Path):
     gc.collect()
 
 
+@pytest.mark.slow
 def test_a_corridor_has_no_length_bias_through_the_monitor(tmp_path: Path):
     """What the monitor reports is the mean over all episodes, long and short."""
 

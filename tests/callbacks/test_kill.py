@@ -48,6 +48,7 @@ def test_killed_at_random_moments_and_resumed_a_run_gives_the_same_alerts_once(t
     assert_same(tmp_path, whole, torn=range(killed + 1))
 
 
+@pytest.mark.slow
 def test_memory_that_is_lost_is_noticed_and_said(tmp_path):
     """A checkpoint without the monitor's state: the guarantee starts anew, and alerts say from where."""
     checkpoints = ModelCheckpoint(tmp_path, save_last=True)

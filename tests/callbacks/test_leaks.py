@@ -177,12 +177,10 @@ TAKEN_AWAY: dict[str, tuple[dict[str, Callable[..., Any]], Configuration, Expect
 
 QUICK = {
     "train mode in the look",
-    "only the root's mode is kept",
     "the dataset augments from numpy",
     "loaders share a generator",
     "the dataset owns a generator: numpy",
     "buffers",
-    "plain state: hidden",
     "plain state: containers",
     "logging in the forward pass",
     "trainer.training is true in the look",

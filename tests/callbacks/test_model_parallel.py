@@ -12,7 +12,10 @@ from lightning_mesa.probes import Decodability, Diagnostics, Patches, Retargetin
 from namespace import ModelCheckpoint
 
 torch_fsdp = pytest.importorskip("torch.distributed.fsdp")
-pytestmark = pytest.mark.skipif(not hasattr(torch_fsdp, "fully_shard"), reason="FSDP2 came with torch 2.6")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not hasattr(torch_fsdp, "fully_shard"), reason="FSDP2 came with torch 2.6"),
+]
 
 WHOLE_FILE = {"save_distributed_checkpoint": False}
 
@@ -76,7 +79,6 @@ def negated(batch):
 TENSORS = {"sharded": {"data_parallel_size": 1, "tensor_parallel_size": 2}, "model": processes.Tensors}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("options", [{"sharded": {}}, TENSORS], ids=["data", "tensors"])
 def test_findings_are_those_of_one_device(tmp_path, options):
     """Distributions of all sizes, one with an item for one process alone; parts of them, groups and a cue as well.
@@ -100,7 +102,6 @@ def test_findings_are_those_of_one_device(tmp_path, options):
     assert {"slice", "cue_difference", "extremal_excess"} <= {finding["quantity"] for finding in alone}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("watch", "options"),
     [
@@ -119,7 +120,6 @@ def test_training_is_bitwise_the_same_whatever_the_precision_and_what_is_watched
     same_training(on, off, saved="on_alert" in watch)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("where", "rank"), [("observe", 1), ("forward", 0), ("forward", 1), ("report", 0)])
 def test_an_error_on_one_process_ends_the_monitor_on_all_and_not_the_training(tmp_path, where, rank):
     """Also half way through a forward pass, where the other process is about to gather the next layer."""
@@ -130,7 +130,6 @@ def test_an_error_on_one_process_ends_the_monitor_on_all_and_not_the_training(tm
     same_training(on, off)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("sharded", [{}, WHOLE_FILE], ids=["folder", "file"])
 def test_all_processes_stop_at_the_same_step_and_training_goes_on_from_the_checkpoint(tmp_path, sharded):
     """Sharded checkpoints are folders; where the strategy assembles them, they are files."""
@@ -146,7 +145,6 @@ def test_all_processes_stop_at_the_same_step_and_training_goes_on_from_the_check
     same_training(on, off)
 
 
-@pytest.mark.slow
 def test_a_resumed_run_is_the_run_that_was_not_interrupted(tmp_path):
     """From a file: in a folder BatchNorm statistics are those of any process."""
     kept = ModelCheckpoint(dirpath=tmp_path / "kept", filename="{epoch}", save_top_k=-1, every_n_epochs=3)
@@ -181,13 +179,11 @@ class Asked(Distribution):
         return Asking(name, self.batches)
 
 
-@pytest.mark.slow
 def test_a_source_of_the_users_own_is_looked_at_where_it_calls_the_model_equally_often(tmp_path):
     own = first_look(tmp_path, 2, watch={"shifted": {"apart": Asked(3, 3)}}, sharded={})
     assert {f["n"] for f in own if f["distribution"] == "apart" and f["quantity"] == "score"} == {397}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("watch", "said"),
     [
@@ -218,7 +214,6 @@ def fixed(n=120):
     return Patches({"x": data.x}, {"x": -data.x}, site, right, right.roll(1, 1), torch.ones(n, dtype=torch.bool))
 
 
-@pytest.mark.slow
 def test_probes_that_read_go_on_and_those_that_copy_or_patch_say_that_they_cannot(tmp_path):
     probes = [Decodability("net.0"), Retargeting({"y": fixed()}, "net.0"), Diagnostics(fixed().base, "net.*")]
     found = processes.run(tmp_path / "on", 2, watch={"probes": probes, "proxies": []}, sharded={}, max_epochs=2)
@@ -239,7 +234,6 @@ def without_norm(pl_module, batch):
     return pl_module.net[3](pl_module.net[2](pl_module.net[0](batch["x"])))
 
 
-@pytest.mark.slow
 def test_a_look_settles_neither_what_is_the_root_nor_what_is_gathered_when_training_begins(tmp_path):
     """FSDP takes the first module that is called for its root, and leaves the root's parameters gathered."""
     watch = {"forward": without_norm, "every_n_steps": 1, "reference": LoaderDistribution(processes.SHIFTED())}

@@ -148,6 +148,7 @@ def test_the_command_line_builds_nested_objects_and_its_saved_config_trains_agai
     assert float(again.callback_metrics["mesa/made/n"]) == 300
 
 
+@pytest.mark.slow
 @BOTH
 def test_a_callback_is_appended_by_its_short_name(tmp_path, monkeypatch, namespace):
     pytest.importorskip("jsonargparse")

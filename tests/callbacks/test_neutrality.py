@@ -94,8 +94,8 @@ def covering(rows: list[Configuration]) -> list[Configuration]:
 
 
 MATRIX = matrix()
-QUICK = covering(MATRIX)
-"""What ``make test`` runs of it; ``make test-all`` runs the whole."""
+QUICK = [row for row in covering(MATRIX) if row.workers != "two"]
+"""What ``make test`` runs of it; ``make test-all`` runs the whole. Workers that are started at each look take long."""
 
 
 def label(configuration: Configuration) -> str:
@@ -152,6 +152,7 @@ def test_training_with_the_monitor_is_bitwise_the_training_without(configuration
 EVERYTHING = Configuration(augment="numpy", owned="python", shared=True, accumulate=2, reference="dataset")
 
 
+@pytest.mark.slow
 def test_two_monitors_are_as_neutral_as_one():
     pair = [monitor(EVERYTHING, name="mesa"), monitor(EVERYTHING, name="mesa.second", every_n_steps=3)]
     run = train(EVERYTHING, *pair)
@@ -167,6 +168,7 @@ def test_reading_features_and_copying_the_model_is_neutral(configuration):
     assert "mesa/apart/readout" in run.metrics
 
 
+@pytest.mark.slow
 def test_writing_checkpoints_is_neutral(monkeypatch):
     """Actions that only record leave no trace, however often they happen."""
     raise_alerts_from(1, monkeypatch)

@@ -252,6 +252,7 @@ def test_a_watched_model_that_is_copied_or_pickled_takes_nothing_of_ours_along(t
     assert reloads.seen
 
 
+@pytest.mark.slow
 def test_a_training_that_goes_back_is_bitwise_the_same_with_the_monitor(tmp_path):
     configuration = neutrality.Configuration(hook="validation")
     runs = []

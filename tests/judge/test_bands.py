@@ -11,6 +11,7 @@ from lightning_mesa.errors import ConfigurationError
 from lightning_mesa.judge.bands import RunningBand, spent_limits
 from lightning_mesa.stats.competence import Competence
 from lightning_mesa.stats.intervals import Mean, tally
+from quick import quick
 
 LOOKS, ALPHA = 30, 0.05
 
@@ -27,7 +28,10 @@ def reused(binary: bool, means: list[float], draw: torch.Generator) -> list[Mean
     return found
 
 
-@pytest.mark.parametrize(("binary", "runs"), [(True, 400), (False, 8), pytest.param(False, 40, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("binary", "runs"),
+    [(True, 100), (False, 8), *(pytest.param(*row, marks=pytest.mark.slow) for row in ((True, 400), (False, 40)))],
+)
 def test_on_reused_items_the_band_covers_every_looks_mean(binary, runs):
     """And pointwise limits miss somewhere in more than 5 % of runs."""
     draw = torch.Generator().manual_seed(0)
@@ -71,7 +75,7 @@ def reacts(running: float) -> float:
 
 
 @pytest.mark.parametrize("runs", [25, pytest.param(100, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("mean_after", [constant, reacts])
+@pytest.mark.parametrize("mean_after", quick([constant, reacts], reacts))
 @pytest.mark.parametrize("binary", [True, False])
 def test_on_fresh_items_the_band_covers_the_running_mean(mean_after, binary, runs):
     """30 looks of 20 items; the mean may depend on all that was seen."""

@@ -161,6 +161,7 @@ def test_a_model_of_transformers_can_be_read_and_patched():
         assert not torch.allclose(model(tokens).logits, before)
 
 
+@pytest.mark.slow
 def test_a_compiled_part_can_be_read_as_a_whole_and_not_inside():
     model = _model()
     model.step = torch.compile(model.step, backend="eager")

@@ -9,6 +9,7 @@ import toy
 from lightning_mesa import LoaderDistribution, Matches, NegativeLoss, ScoreFunction
 from lightning_mesa.data import items
 from lightning_mesa.probes import Decodability
+from quick import quick
 
 READ = ("_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "equal")
 FETCHED = ("cpu", "tolist", "numpy")
@@ -74,20 +75,22 @@ def confidence(batch, outputs):
     return outputs.softmax(1).amax(1)
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {},
-        {"proxies": [Matches("z"), Matches(lambda batch: 3 - batch["y"], "mirrored"), ScoreFunction(confidence)]},
-        {"base": NegativeLoss(loss, (0, 100), "y"), "proxies": []},
-        {"proxies": [], "witness": ScoreFunction(confidence)},
-        {"groups": ["y", "z"]},
-        {"cue": lambda batch: batch | {"x": -batch["x"]}},
-        {"probes": [Decodability("net")]},
-    ],
-    ids=["usual", "four objectives", "a loss", "a witness", "groups", "a cue", "layers read"],
-)
-def test_the_number_of_waits_does_not_depend_on_the_number_of_batches(waits, options):
+WATCHED = {
+    "usual": {},
+    "four objectives": {
+        "proxies": [Matches("z"), Matches(lambda batch: 3 - batch["y"], "mirrored"), ScoreFunction(confidence)]
+    },
+    "a loss": {"base": NegativeLoss(loss, (0, 100), "y"), "proxies": []},
+    "a witness": {"proxies": [], "witness": ScoreFunction(confidence)},
+    "groups": {"groups": ["y", "z"]},
+    "a cue": {"cue": lambda batch: batch | {"x": -batch["x"]}},
+    "layers read": {"probes": [Decodability("net")]},
+}
+
+
+@pytest.mark.parametrize("what", quick(WATCHED, "usual", "groups", "layers read"))
+def test_the_number_of_waits_does_not_depend_on_the_number_of_batches(waits, what):
+    options = WATCHED[what]
     assert waits(4, **options) == waits(40, **options)
 
 

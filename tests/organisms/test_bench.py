@@ -40,6 +40,7 @@ def test_an_unknown_family_and_an_empty_folder_are_refused(tmp_path, capsys):
     assert "holds no recorded runs" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_networks_in_mazes_can_be_judged_alone(tmp_path, capsys):
     with tarfile.open(ARCHIVE) as archive:
         members = [one for one in archive.getmembers() if one.name.startswith("planner-search-0")]

@@ -38,7 +38,7 @@ def test_recorded_runs_are_told_apart_as_they_were(tmp_path, family):
         assert all(sum(stands) <= sum(run.standing) for stands in run.fewer.values())
 
 
-@pytest.mark.parametrize("family", quick(SEARCHERS, "planner", "straight", "untrained"))
+@pytest.mark.parametrize("family", quick(SEARCHERS, "planner", "straight"))
 def test_recorded_networks_in_mazes_climb_if_they_search_and_serve_what_they_were_taught(tmp_path, family):
     with tarfile.open(ARCHIVE) as archive:
         members = [one for one in archive.getmembers() if one.name.startswith(f"{family}-search-0")]

@@ -83,6 +83,7 @@ def test_what_is_there_without_learning_does_not_count(known):
     assert not result.positive
 
 
+@pytest.mark.slow
 def test_chance_is_rarely_taken_for_decodable():
     positive = sum(run(behavior(120, seed=seed, layer=0.0))[0].positive for seed in range(10))
     assert positive <= 1
