@@ -45,7 +45,7 @@ def test_the_three_runs_of_colored_digits_end_as_they_are_built(run, seen, not_s
 def test_an_agent_that_pursues_a_proxy_is_stopped(script, run, proxy, options, tmp_path):
     said = output(script, run, "--out", tmp_path, "--on-alert", "stop", *options)
     assert f"it behaves as if it pursued {proxy}" in said
-    assert "mesa stops this run" in said
+    assert "mesa: stopped by the monitor" in said
 
 
 def test_networks_in_mazes_are_probed(tmp_path):

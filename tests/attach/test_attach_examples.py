@@ -66,7 +66,7 @@ def test_a_script_is_watched_and_trains_as_without_us(tmp_path, name):
     assert not list((tmp_path / "off").rglob("findings.jsonl"))
     (journal,) = (tmp_path / "on").rglob("findings.jsonl")
     findings = read_journal(journal)
-    assert len({f["step"] for f in findings}) >= 3
+    assert len({f["step"] for f in findings}) >= 2  # the first and the last: others as the budget allows
     assert "mesa (fit) at step" in said
     if name == "plain":
         on, off = (torch.load(tmp_path / run / "model.pt", weights_only=True) for run in ("on", "off"))

@@ -353,7 +353,6 @@ CALLBACKS: dict[str, tuple[pl.Callback, Configuration, Expected]] = {
         ACCUMULATE,
         {"log rows": "val/loss", "scheduler": "best"},
     ),
-    "validation_step, logging muted": (AtBatchEnd(validation_step), PLAIN, {"log rows": "val/accuracy"}),
     "backward() leaves .grad": (AtBatchEnd(backward), ACCUMULATE, {"weights": "conv.weight", "log rows": "train/loss"}),
     "backward(), then grad = None": (
         AtBatchEnd(backward_then_none),
@@ -379,7 +378,10 @@ def test_a_leaking_callback_is_caught(callback, configuration, expected):
     check(disturbed(configuration, callback), expected)
 
 
-@pytest.mark.parametrize("callback", [AtBatchEnd(gradients), AtValidationEnd(gradients), AtSetup(isolated_probe)])
+@pytest.mark.parametrize(
+    "callback",
+    [AtBatchEnd(gradients), AtValidationEnd(gradients), AtBatchEnd(validation_step), AtSetup(isolated_probe)],
+)
 def test_what_does_not_leak_is_not_reported(callback):
     """The frame in which leaks are put back is neutral itself."""
     assert not disturbed(ACCUMULATE, callback)

@@ -28,7 +28,7 @@ class GraphBatch:
 
 
 class Rings(Dataset):
-    """Is the graph a ring or a path? In training, the rings are large and the paths are small."""
+    """Is the graph a ring or a path? In training, rings are large, with heavy nodes, and paths are small."""
 
     def __init__(self, n, size_tells, seed):
         draw = torch.Generator().manual_seed(seed)
@@ -39,7 +39,7 @@ class Rings(Dataset):
             nodes = int(torch.randint(4, 7, (), generator=draw)) + 6 * int(large)
             ends = torch.arange(nodes if ring else nodes - 1)
             edges = torch.stack([ends, (ends + 1) % nodes])
-            x = torch.ones(nodes, 1) + 0.1 * torch.randn(nodes, 1, generator=draw)
+            x = 1 + large + 0.1 * torch.randn(nodes, 1, generator=draw)
             self.graphs.append({"x": x, "edge_index": torch.cat([edges, edges.flip(0)], 1), "y": ring, "large": large})
 
     def __len__(self):
