@@ -54,7 +54,9 @@ def run(name: str) -> None:
     )
     for hook in [hook for hook in dir(pl.Callback) if hook.startswith(("on_", "setup", "teardown"))]:
         method, what = getattr(monitor, hook), {"on_train_start": "first look"}.get(hook, "other hooks")
-        setattr(monitor, hook, lambda *args, _what=what, _method=method, **options: timed(_what, _method, *args, **options))
+        setattr(
+            monitor, hook, lambda *args, _what=what, _method=method, **options: timed(_what, _method, *args, **options)
+        )
     wall = fit(Model(build()), train, held_out, steps, [monitor])
     added = sum(spent.values())
     own = wall - spent["first look"] - spent["other hooks"]
