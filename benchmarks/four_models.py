@@ -1,13 +1,16 @@
-"""Four small models that are measured, and items for them."""
+"""Four small models that are measured, items for them, and how long a fit takes."""
 
+import tempfile
+import time
 from collections.abc import Callable
 from itertools import pairwise
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 CLASSES = 10
 
@@ -128,3 +131,39 @@ BLOCKS = {
     "ViT, 4 layers of 96, 64 patches": "net.body.layers.*",
     "GPT, 3 layers of 96, 64 tokens": "net.body.layers.*",
 }
+
+
+def seconds_of_fit(
+    model: pl.LightningModule,
+    train: DataLoader,
+    held_out: DataLoader,
+    steps: int,
+    every: int,
+    *callbacks: pl.Callback,
+    loggers: int = 1,
+    device: str = "cpu",
+) -> float:
+    """Wall clock of a training with validations, TensorBoard and perhaps a second logger.
+
+    Args:
+        every: Steps between validations.
+        loggers: 1 or 2.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = pl.Trainer(
+            max_steps=steps,
+            max_epochs=-1,
+            check_val_every_n_epoch=None,
+            val_check_interval=every,
+            accelerator=device,
+            devices=1,
+            callbacks=[*callbacks],
+            logger=[TensorBoardLogger(folder), CSVLogger(folder)][:loggers],
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            enable_checkpointing=False,
+            num_sanity_val_steps=0,
+        )
+        started = time.perf_counter()
+        trainer.fit(model, train, held_out)
+        return time.perf_counter() - started

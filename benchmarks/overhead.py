@@ -15,20 +15,17 @@ the default schedule (after each validation) and budget. *reported* is ``mesa/ov
 
 import argparse
 import logging
-import tempfile
 import time
 import warnings
 from collections.abc import Callable
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from four_models import BLOCKS, CLASSES, MODELS, Items, Model
+from four_models import BLOCKS, CLASSES, MODELS, Items, Model, seconds_of_fit
 from lightning_mesa import Matches, MesaMonitor
 from lightning_mesa.callbacks.run import Run
 from lightning_mesa.probes import ConsequenceSensitivity, Decodability, Pairs, Probe, Retargeting
@@ -122,24 +119,8 @@ def fit(name: str, monitor: MesaMonitor | None, steps: int, epochs: int, loggers
     model = Model(build())
     train = DataLoader(Items(BATCH * 40, make, 0), BATCH)
     val = DataLoader(Items(HELD_OUT, make, 1), 64)
-    with tempfile.TemporaryDirectory() as folder:
-        trainer = pl.Trainer(
-            max_steps=steps * epochs,
-            max_epochs=-1,
-            check_val_every_n_epoch=None,
-            val_check_interval=steps,
-            accelerator=device,
-            devices=1,
-            callbacks=[] if monitor is None else [monitor],
-            logger=[TensorBoardLogger(folder), CSVLogger(folder)][:loggers],
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            enable_checkpointing=False,
-            num_sanity_val_steps=0,
-        )
-        started = time.perf_counter()
-        trainer.fit(model, train, val)
-        return time.perf_counter() - started
+    callbacks = [] if monitor is None else [monitor]
+    return seconds_of_fit(model, train, val, steps * epochs, steps, *callbacks, loggers=loggers, device=device)
 
 
 def by_schedule(name: str, kind: str, every: int, device: str, seconds: float) -> tuple[float, float]:

@@ -11,18 +11,17 @@ import argparse
 import logging
 import subprocess
 import sys
-import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.loggers import TensorBoardLogger
 from torch.utils.data import DataLoader
 
-from four_models import MODELS, Items, Model
+from four_models import MODELS, Items, Model, seconds_of_fit
 
 SECONDS, VALIDATIONS, BATCH, HELD_OUT = 10.0, 5, 32, 500
 
@@ -46,7 +45,7 @@ def run(name: str) -> None:
     train, held_out, shifted = (
         DataLoader(Items(n, make, i), BATCH) for i, n in enumerate((BATCH * 40, HELD_OUT, HELD_OUT))
     )
-    pace = fit(Model(build()), train, held_out, 20, [])
+    pace = seconds_of_fit(Model(build()), train, held_out, 20, 4)
     steps = max(VALIDATIONS, int(20 * SECONDS / pace))
     matches, make_monitor = timed("import", load)
     monitor = timed(
@@ -54,36 +53,13 @@ def run(name: str) -> None:
     )
     for hook in [hook for hook in dir(pl.Callback) if hook.startswith(("on_", "setup", "teardown"))]:
         method, what = getattr(monitor, hook), {"on_train_start": "first look"}.get(hook, "other hooks")
-        setattr(
-            monitor, hook, lambda *args, _what=what, _method=method, **options: timed(_what, _method, *args, **options)
-        )
-    wall = fit(Model(build()), train, held_out, steps, [monitor])
+        setattr(monitor, hook, partial(timed, what, method))
+    wall = seconds_of_fit(Model(build()), train, held_out, steps, steps // VALIDATIONS, monitor)
     added = sum(spent.values())
     own = wall - spent["first look"] - spent["other hooks"]
     parts = " | ".join(f"{spent[what]:.2f}" for what in ("import", "making", "first look", "other hooks"))
     kept = "kept" if added <= max(0.5, 0.05 * own) else "NOT kept"
     print(f"| {name} | {own:.1f} | {parts} | {added:.2f} | {added / own:.1%} | {kept} |", flush=True)
-
-
-def fit(model: pl.LightningModule, train: DataLoader, held_out: DataLoader, steps: int, callbacks: list[Any]) -> float:
-    """Seconds of a fit."""
-    with tempfile.TemporaryDirectory() as folder:
-        trainer = pl.Trainer(
-            max_steps=steps,
-            max_epochs=-1,
-            check_val_every_n_epoch=None,
-            val_check_interval=steps // VALIDATIONS,
-            accelerator="cpu",
-            callbacks=callbacks,
-            logger=TensorBoardLogger(folder),
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            enable_checkpointing=False,
-            num_sanity_val_steps=0,
-        )
-        start = time.perf_counter()
-        trainer.fit(model, train, held_out)
-        return time.perf_counter() - start
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 import forks
 import toy
 from accelerator import ACCELERATOR
-from lightning_mesa import LoaderDistribution, MesaMonitor
+from lightning_mesa import LoaderDistribution, MesaMonitor, read_journal
 from lightning_mesa.data.items import ItemSource
 from lightning_mesa.observe.sharding import whole
 from lightning_mesa.report.dashboard import Dashboard
@@ -245,6 +245,27 @@ def launch(folder: Path, world_size: int, **options: Any) -> list[dict[str, Any]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=forks.HANG)
     assert done.returncode == 0, done.stderr[-4000:]
     return [pickle.loads((folder / f"rank{rank}.pickle").read_bytes()) for rank in range(world_size)]
+
+
+def assert_each_item_counts_once(folder: Path, alone: Any) -> None:
+    """After the first look, counts of hits are those that one process finds on all items with the same weights.
+
+    Args:
+        folder: Of the run.
+        alone: Pairs of a step and the hits of the whole model on the shifted items there.
+    """
+    findings = read_journal(folder / "log/mesa/findings.jsonl")
+    counted = {
+        f["step"]: f["estimate"]["counts"][1]
+        for f in findings
+        if f["quantity"] == "competence" and f["objective"] == "y" and f["distribution"] == "apart"
+    }
+    del counted[0]
+    assert len(counted) > 5
+    assert counted.items() <= dict(alone).items()
+    scored = [f for f in findings if f["quantity"] == "score"]
+    assert {f["n"] for f in scored if f["distribution"] == "apart"} == {397}
+    assert {f["n"] for f in scored if f["distribution"] == "val"} == {203}
 
 
 if __name__ == "__main__":

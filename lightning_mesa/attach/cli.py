@@ -80,7 +80,7 @@ def replay(options: argparse.Namespace) -> int:
 
 
 def _planned(path: Path, recording: "Recording", asked: int | str | None) -> int | None:
-    """The number of looks to judge by: what is asked for, else what is recorded, else what there is, which is said."""
+    """The number of looks to judge by. It is asked for, or recorded; else the looks are counted, with a warning."""
     count, looks = len(recording.looks), recording.looks_planned
     if asked is not None:
         looks = asked if isinstance(asked, int) else None

@@ -239,7 +239,7 @@ class MesaMonitor(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Look every so many steps, where that is the schedule."""
+        """Look in steps of ``every_n_steps``, where that is the schedule."""
         self.run.after_batch(trainer, pl_module)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

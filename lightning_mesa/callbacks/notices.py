@@ -25,9 +25,9 @@ def say_outlook(name: str, look: Look, alarm: Alarm) -> None:
     reasons = {why: None for check in severe for why in ahead.silent[check.name].values() if why != check.untested}
     if none and reasons:
         rank_zero_warn(
-            f"MesaMonitor {name!r} can raise no alert in this run: {ahead.gate or '; '.join(reasons)}. Give it more "
-            "items or fewer looks (every_n_steps=), or data that the training does not adapt to; `lightning-mesa "
-            "doctor` shows all that can be seen.",
+            f"MesaMonitor {name!r} can raise no alert in this run: {ahead.gate or '; '.join(reasons)}. Where items "
+            "are too few, give more or look less often (every_n_steps=); where data are adaptive, give some that the "
+            "training does not adapt to. `lightning-mesa doctor` shows all that can be seen.",
             category=MesaWarning,
         )
 

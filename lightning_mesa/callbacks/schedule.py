@@ -71,7 +71,7 @@ def validations(trainer: Any) -> tuple[int, bool] | None:
     if interval is None:  # a time interval
         return None
     if batches is None:
-        # A loader without a length is validated on after each epoch, or every so many batches of it.
+        # A loader without a length is validated on after each epoch, or in fixed intervals of its batches.
         if math.isinf(interval) and _max_epochs(trainer):
             return _max_epochs(trainer) // int(every_n_epochs), False
         return None

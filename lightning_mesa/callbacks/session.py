@@ -229,7 +229,7 @@ class Session(Watch):
         return "; ".join(filter(None, said))
 
     def cost_in_words(self, seconds: float) -> str:
-        """What a look takes, where there are so many choices that one may wonder; else nothing."""
+        """What a look takes, where many choices make it slow; else nothing."""
         if self._choices < MANY:
             return ""
         return (

@@ -7,7 +7,7 @@ from typing import Any, get_origin
 
 from torch import Tensor, nn
 
-from lightning_mesa.errors import ConfigurationError, said
+from lightning_mesa.errors import ConfigurationError, said, shown
 from lightning_mesa.objectives.objective import function_of, pick
 from lightning_mesa.observe.context import WHOLE_BATCH, Forward, Inputs
 
@@ -105,7 +105,7 @@ def refusal(
         keywords: The same, by name.
         advice: What its signature suggests, from :func:`suggestion`.
     """
-    given = ", ".join([*map(shape, arguments), *(f"{key}={shape(value)}" for key, value in keywords.items())])
+    given = ", ".join([*map(shown, arguments), *(f"{key}={shown(value)}" for key, value in keywords.items())])
     by_keyword = " (a list of keys is passed by keyword)" if keywords else ""
     return ConfigurationError(
         f"{name}({given}) failed with {said(error)}. If the model is called in another way, pass inputs= or "
@@ -176,8 +176,3 @@ def _is_for(parameter: Parameter, batch: Any) -> bool:
 
 def _listed(given: Inputs | None) -> Sequence[str]:
     return [] if given is None or isinstance(given, (str, int)) else given
-
-
-def shape(value: Any) -> str:
-    """A value in words, which never prints a tensor."""
-    return f"a tensor of shape {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__

@@ -1,7 +1,7 @@
 """One forward pass per item: from batches to what is pending on the device."""
 
 import copy
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_mesa.errors import ConfigurationError
+from lightning_mesa.errors import ConfigurationError, shown
 from lightning_mesa.objectives.hypotheses import Hypotheses
 from lightning_mesa.objectives.objective import Demand, Objective, asked, bounds_kept, tensor_of
-from lightning_mesa.observe.arguments import called, refusal, shape, suggestion, taken
+from lightning_mesa.observe.arguments import called, refusal, suggestion, taken
 from lightning_mesa.observe.context import LookContext, Outputs, Reading
 from lightning_mesa.observe.features import MAX_ITEMS, compared, linear_inputs
 from lightning_mesa.observe.labels import group_labels, ids_of
@@ -116,7 +116,7 @@ def call_model(pl_module: Any, batch: Any, reading: Reading) -> Any:
     Raises:
         ConfigurationError: If the input cannot be found in the batch, or the model refuses it.
     """
-    if not isinstance(batch, Tensor):
+    if isinstance(batch, MutableMapping):
         batch = copy.copy(batch)  # some modules take their batch apart, and the objectives need it whole
     if callable(reading.forward):
         return reading.forward(pl_module, batch)
@@ -146,7 +146,7 @@ def choices(raw: Any, batch: Any, extract: Outputs | None) -> Tensor:
     found = tensor_of(found)
     if not isinstance(found, Tensor) or found.ndim == 0:
         raise ConfigurationError(
-            f"the model returned {shape(raw)}, which is no tensor with one row per item and has no 'logits': "
+            f"the model returned {shown(raw)}, which is no tensor with one row per item and has no 'logits': "
             "pass outputs=, a function (outputs, batch) -> [n, A]."
         )
     outputs = whole(found)

@@ -80,7 +80,7 @@ def members(
 
 
 def check_groups(names: Iterable[str], labels: Collection[str], where: str) -> None:
-    """Refuse a key with so many labels that they do not tell groups apart.
+    """Refuse a key with too many labels for groups.
 
     Args:
         names: Names of the keys.

@@ -216,7 +216,7 @@ def drops_last(items: object) -> bool:
 def _of_batches(
     dataset: Any, batches: Sequence[Iterable[Any]], options: dict[str, Any], rank: int, world_size: int
 ) -> ItemLoader:
-    """A loader of batches of indices, of which each process reads every so many."""
+    """A loader of batches of indices, of which each process reads its share."""
     mine = [list(batch) for batch in batches[rank::world_size]]
     loader: DataLoader[Any] = DataLoader(dataset, batch_sampler=mine, **options)
     return ItemLoader(loader, slice(None), rank, world_size, whole_batches=True)

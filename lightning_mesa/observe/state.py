@@ -4,18 +4,18 @@ A copy is of one object and shallow: the walk comes to what it holds as well, so
 """
 
 import sys
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache, partial
-from operator import is_
 from types import BuiltinMethodType, CellType, FunctionType, MethodType, SimpleNamespace
 from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from lightning_mesa.observe.held import LIGHTNING, Path, root_of, slots_of, walk, words
+from lightning_mesa.observe.contents import contents
+from lightning_mesa.observe.held import LIGHTNING, Path, root_of, walk, words
 
 Lost: TypeAlias = dict[str, str]
 """Path -> why what stands there was not kept."""
@@ -131,18 +131,7 @@ def _copied(item: Any) -> Iterator[Callable[[], None]]:
         if item.flags.writeable:
             yield partial(sys.modules["numpy"].copyto, item, item.copy())
     elif sort == "state":
-        if isinstance(item, dict):
-            yield partial(_refill, item, dict(_kind(item).items(item)))
-        elif isinstance(item, list):
-            yield partial(_refill_list, item, list.copy(item))
-        elif isinstance(item, deque):
-            yield partial(_refill_deque, item, [*deque.__iter__(item)])
-        elif isinstance(item, set):
-            yield partial(_refill_set, item, set.copy(item))
-        if isinstance(own := getattr(item, "__dict__", None), dict):
-            yield partial(_refill, own, dict(own))
-        if values := slots_of(item):
-            yield partial(_set_slots, item, values)
+        yield from contents(item)
 
 
 def _write(tensor: Tensor, value: Tensor, version: int) -> None:
@@ -153,42 +142,3 @@ def _write(tensor: Tensor, value: Tensor, version: int) -> None:
     if tensor.shape != value.shape:
         tensor.resize_(value.shape)
     tensor.data.copy_(value)  # not counted as a write: a graph that has saved this tensor stays as it is
-
-
-def _refill(held: dict[Any, Any], before: dict[Any, Any]) -> None:
-    kind = _kind(held)
-    unchanged = len(held) == len(before) and all(map(is_, kind.keys(held), before))
-    if not (unchanged and all(map(is_, kind.values(held), before.values()))):
-        kind.clear(held)
-        kind.update(held, before)
-
-
-def _kind(held: dict[Any, Any]) -> Any:
-    """Whose methods read and write a mapping itself, whatever its class has made of them."""
-    return OrderedDict if isinstance(held, OrderedDict) else dict
-
-
-def _refill_list(held: list[Any], before: list[Any]) -> None:
-    if len(held) != len(before) or not all(map(is_, list.__iter__(held), before)):
-        list.__setitem__(held, slice(None), before)
-
-
-def _refill_deque(held: deque[Any], before: list[Any]) -> None:
-    if len(held) != len(before) or not all(map(is_, deque.__iter__(held), before)):
-        deque.clear(held)
-        deque.extend(held, before)
-
-
-def _refill_set(held: set[Any], before: set[Any]) -> None:
-    if set.symmetric_difference(held, before):
-        set.clear(held)
-        set.update(held, before)
-
-
-def _set_slots(item: object, before: dict[str, Any]) -> None:
-    now = slots_of(item)
-    for name in now.keys() - before.keys():
-        object.__delattr__(item, name)
-    for name, value in before.items():
-        if name not in now or now[name] is not value:
-            object.__setattr__(item, name, value)

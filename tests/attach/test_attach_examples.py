@@ -43,6 +43,8 @@ def run(folder, name, watch):
         pytest.skip(f"{namespace} is not installed")
     pytest.importorskip(NEEDED.get(name, "torch"))
     shutil.copytree(EXAMPLES / name, folder)
+    with (folder / "mesa.yaml").open("a", encoding="utf-8") as config:
+        config.write("max_overhead: null\n")  # else the clock decides which looks are taken
     environment = {"LIGHTNING_MESA_CONFIG": str(folder / "mesa.yaml"), "LIGHTNING_MESA_ALLOW": allow}
     done = forks.script(folder / command[0], *command[1:], **(environment if watch else dict.fromkeys(environment)))
     assert done.returncode == 0, done.stderr[-3000:]
@@ -66,7 +68,7 @@ def test_a_script_is_watched_and_trains_as_without_us(tmp_path, name):
     assert not list((tmp_path / "off").rglob("findings.jsonl"))
     (journal,) = (tmp_path / "on").rglob("findings.jsonl")
     findings = read_journal(journal)
-    assert len({f["step"] for f in findings}) >= 2  # the first and the last: others as the budget allows
+    assert len({f["step"] for f in findings}) >= 3
     assert "mesa (fit) at step" in said
     if name == "plain":
         on, off = (torch.load(tmp_path / run / "model.pt", weights_only=True) for run in ("on", "off"))

@@ -51,18 +51,7 @@ def test_all_processes_find_the_same_and_what_the_whole_model_would(watched):
     assert on[1]["findings"] == on[0]["findings"]
     assert on[1]["alerts"] == on[0]["alerts"]
     assert on[0]["alerts"]
-    findings = read_journal(folder / "log/mesa/findings.jsonl")
-    counted = {
-        f["step"]: f["estimate"]["counts"][1]
-        for f in findings
-        if f["quantity"] == "competence" and f["objective"] == "y" and f["distribution"] == "apart"
-    }
-    del counted[0]
-    assert len(counted) > 5
-    assert counted.items() <= dict(on[0]["alone"]).items()
-    scored = [f for f in findings if f["quantity"] == "score"]
-    assert {f["n"] for f in scored if f["distribution"] == "apart"} == {397}
-    assert {f["n"] for f in scored if f["distribution"] == "val"} == {203}
+    processes.assert_each_item_counts_once(folder, on[0]["alone"])
 
 
 def first_look(folder, world_size, **options):

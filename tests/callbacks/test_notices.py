@@ -56,7 +56,7 @@ class Plateau(toy.ToyModel):
     ids=["few items", "few reference items", "adaptive data"],
 )
 def test_a_run_that_can_raise_no_alert_is_warned_of(tmp_path, options, model, reason):
-    with pytest.warns(MesaWarning, match=f"can raise no alert in this run: .*{reason}.* Give it more items or fewer"):
+    with pytest.warns(MesaWarning, match=f"can raise no alert in this run: .*{reason}.* Where items are too few"):
         toy.fit(tmp_path, toy.monitor(**options), model=model(), max_epochs=1)
 
 

@@ -263,7 +263,7 @@ def test_what_cannot_be_read_is_refused_before_the_first_step(tmp_path, options,
         (Wide, r"the outputs have shape \[32, 4, 3\]; they must be \[n, A\].* pass outputs="),
         (Flat, r"objective 'y': 32 targets for 96 rows of outputs.*outputs="),
         (OneNumber, r"the outputs have shape \[32\]; they must be \[n, A\].* pass outputs="),
-        (Textual, "the model returned str, which is no tensor .*: pass outputs="),
+        (Textual, "the model returned .cat., which is no tensor .*: pass outputs="),
         (Offers, "'val' names a reference and a shifted distribution: give them different names"),
     ],
 )

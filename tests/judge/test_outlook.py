@@ -1,4 +1,4 @@
-"""What is said to be visible with so many items and looks is what the alarm raises, to the item."""
+"""The alarm raises what the outlook calls visible, and nothing smaller, to the item."""
 
 from dataclasses import replace
 

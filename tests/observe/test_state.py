@@ -1,6 +1,5 @@
 """What attributes of modules hold is put back after a look, into the same objects."""
 
-import copy
 import threading
 from collections import Counter, OrderedDict, defaultdict, deque
 from contextlib import suppress
@@ -16,7 +15,7 @@ from torch.utils.data import Dataset
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
-from lightning_mesa.observe import state
+from lightning_mesa.observe import contents
 from lightning_mesa.observe.state import attributes
 from neutrality import differences
 
@@ -357,21 +356,30 @@ def test_what_belongs_to_others_is_left_alone(held, name):
     assert getattr(held, name) == 1
 
 
-def test_nothing_is_touched_where_nothing_has_changed(monkeypatch):
-    """Writes would make compiled code look again at what it has checked."""
-
-    class Watched(dict):
-        pass
-
-    held = Watched(a=[1], b={2})
-    module = Owner(held)
+def test_nothing_is_touched_but_what_has_changed(monkeypatch):
+    """Writes would make compiled code look again at what it has checked, and disturb whoever iterates."""
     writes: list[str] = []
-    for name in ("_refill", "_refill_list", "_refill_set"):
-        original = getattr(state, name)
-        monkeypatch.setattr(state, name, lambda *a, original=original, name=name: (writes.append(name), original(*a)))
-    versions = copy.copy(held)
+
+    class Noting:
+        keys, values, items, __getitem__ = dict.keys, dict.values, dict.items, dict.__getitem__
+
+        @staticmethod
+        def clear(held):
+            writes.append("clear")
+            dict.clear(held)
+
+        @staticmethod
+        def update(held, new):
+            writes.extend(new)
+            dict.update(held, new)
+
+    monkeypatch.setattr(contents, "_kind", lambda held: Noting)
+    held = {"a": [1], "b": {2}}
+    module = Owner(held)
     with attributes(module):
         pass
-    assert writes
-    assert held == versions
-    assert all(a is b for a, b in zip(held.values(), versions.values(), strict=True))
+    assert not writes
+    with attributes(module):
+        held["a"] = [3]
+    assert writes == ["a"]
+    assert held == {"a": [1], "b": {2}}
