@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
-from lightning_mesa.observe import contents
+from lightning_mesa.observe import contents, state
 from lightning_mesa.observe.state import attributes
 from neutrality import differences
 
