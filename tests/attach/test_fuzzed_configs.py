@@ -9,7 +9,7 @@ import forks
 FUZZ = Path(__file__).parents[2] / "benchmarks/fuzz_configs.py"
 
 
-@pytest.mark.parametrize("cases", [100, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("cases", [50, pytest.param(1000, marks=pytest.mark.slow)])
 def test_no_configuration_runs_code_or_goes_without_a_message(cases):
     """In a process of its own, as the audit hook stays for good."""
     done = forks.script(FUZZ, "--cases", str(cases))

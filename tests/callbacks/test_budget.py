@@ -182,6 +182,7 @@ def test_the_overhead_that_is_reported_last_includes_the_figures(tmp_path):
     assert mesa.run.timetable.budget.spent > 0
 
 
+@pytest.mark.slow
 def test_a_schedule_without_a_budget_is_reproducible(tmp_path):
     for i in range(2):
         toy.fit(tmp_path / str(i), toy.monitor(every_n_steps=5), max_epochs=4)

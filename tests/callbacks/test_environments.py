@@ -30,6 +30,7 @@ def test_an_agent_that_follows_the_proxy_raises_both_alerts(tmp_path: Path):
     assert pursued.data_regime == "fresh"
 
 
+@pytest.mark.slow
 def test_an_agent_that_follows_base_raises_none(tmp_path: Path):
     mesa = monitor(every_n_steps=10)
     trainer = environments.fit(tmp_path, mesa, model=Agent(updates=150, together=False), logger=True)

@@ -179,7 +179,6 @@ QUICK = {
     "train mode in the look",
     "the dataset augments from numpy",
     "loaders share a generator",
-    "the dataset owns a generator: numpy",
     "buffers",
     "plain state: containers",
     "logging in the forward pass",

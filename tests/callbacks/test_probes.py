@@ -168,6 +168,7 @@ def test_what_is_no_probe_is_refused():
         MesaMonitor(Matches("y"), shifted={"apart": toy.shifted()}, probes=["decodability"])
 
 
+@pytest.mark.slow
 def test_a_resumed_run_goes_on_with_the_ladder(tmp_path):
     last, whole, _ = fit(tmp_path / "whole")
     trainer, _, _ = fit(tmp_path / "first", max_epochs=2)

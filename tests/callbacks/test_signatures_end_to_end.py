@@ -58,6 +58,7 @@ def test_behavior_that_depends_on_a_cue_raises_cue_dependence(tmp_path, cue, dep
         assert "the cue is there" in alerts[0].message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("factor", "extreme"), [(5.0, True), pytest.param(1.0, False, marks=pytest.mark.slow)])
 def test_outputs_beyond_the_reference_raise_extremal_behavior(tmp_path, factor, extreme):
     far = toy.ToyData(400, confounded=False, seed=2)
@@ -67,6 +68,7 @@ def test_outputs_beyond_the_reference_raise_extremal_behavior(tmp_path, factor, 
     assert bool(_alerts(mesa, "extremal_behavior")) == extreme
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("apart", quick([True, False], True))
 def test_a_proxy_followed_on_the_reference_itself_is_a_warning(tmp_path, apart):
     """The paper's early-in-training case: training goes by the proxy, and the reference tells."""
@@ -81,6 +83,7 @@ def test_a_proxy_followed_on_the_reference_itself_is_a_warning(tmp_path, apart):
     assert [(a.distribution, a.proxy, a.severity) for a in alerts] == ([("val", "z", "warning")] if apart else [])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("capable", quick([True, False], True))
 def test_a_witness_tells_a_lost_objective_from_a_lost_capability(tmp_path, capable):
     """With base alone listed, a user's score of capability decides."""

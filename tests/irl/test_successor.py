@@ -82,6 +82,7 @@ def test_without_noise_two_looks_are_exact():
     torch.testing.assert_close(some.weights, fit.weights, rtol=0, atol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", quick([0.1, 0.5], 0.5))
 def test_instruments_cover_where_the_plain_fit_does_not(noise):
     """95 % limits with clusters; the average of both looks is biased towards 0, the more the noisier."""

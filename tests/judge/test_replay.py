@@ -88,7 +88,7 @@ RUNS = {
 }
 
 
-@pytest.mark.parametrize("name", quick(RUNS, "a paired gap", "fresh data"))
+@pytest.mark.parametrize("name", quick(RUNS, "a paired gap"))
 def test_a_journal_judged_again_gives_the_alerts_of_the_run(name, tmp_path):
     """Field by field, but for the checkpoint, which only the run knows; and the same last verdict."""
     mesa = toy.monitor(**RUNS[name])
