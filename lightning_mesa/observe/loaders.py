@@ -131,7 +131,7 @@ class ItemLoader:
 
 
 class _Share(IterableDataset[Any]):
-    """Every so many items of a stream; each process reads all of it."""
+    """Every k-th item of a stream, for k processes; each reads all of it."""
 
     def __init__(self, stream: "IterableDataset[Any]", rank: int, world_size: int) -> None:
         self.stream, self.rank, self.world_size = stream, rank, world_size

@@ -1,7 +1,6 @@
 """What TensorBoard shows beside the curves: a layout, and alerts as text."""
 
 from collections.abc import Iterable, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -112,12 +111,15 @@ def _layout_in(folder: str) -> Layout:
     """What an earlier fit has laid out in the same folder: its curves are still there."""
     if not any("tfevents" in path.name for path in Path(folder).glob("*")):
         return {}
-    events = import_module("tensorboard.backend.event_processing.event_accumulator").EventAccumulator(folder)
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # as above
+    from tensorboard.plugins.custom_scalar.layout_pb2 import Layout as Written
+
+    events = EventAccumulator(folder)
     events.Reload()
     if TAG not in events.Tags()["tensors"]:
         return {}
     content = events.Tensors(TAG)[-1].tensor_proto.string_val[0]
-    categories = import_module("tensorboard.plugins.custom_scalar.layout_pb2").Layout.FromString(content).category
+    categories = Written.FromString(content).category
     return {category.title: {chart.title: _drawn(chart) for chart in category.chart} for category in categories}
 
 
