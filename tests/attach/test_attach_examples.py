@@ -60,7 +60,7 @@ def users_rows(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", set(SCRIPTS) - set(PROJECTS))
+@pytest.mark.parametrize("name", [name for name in SCRIPTS if name not in PROJECTS])
 def test_a_script_is_watched_and_trains_as_without_us(tmp_path, name):
     said = run(tmp_path / "on", name, watch=True)
     run(tmp_path / "off", name, watch=False)
